@@ -1,0 +1,73 @@
+# Everything there is to do with a clone of fillonce. `make` lists it. Needs Python 3.11 or newer, and make.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.SUFFIXES:
+
+# Settings, each given on the command line: make test WORKERS=0 ARGS="tests/unit -x"
+ARGS ?=
+PYTHON ?=
+WORKERS ?= 2
+
+# pip does not take away what the lock no longer names, and the scripts in .venv hold the path of this folder. So another
+# lock, or another folder, means a new .venv; another pyproject.toml only means that the project is registered again.
+LOCK_ID := $(shell { pwd -P; cat requirements.txt; } | cksum | cut -d ' ' -f 1)
+PROJECT_ID := $(shell cat pyproject.toml | cksum | cut -d ' ' -f 1)
+LOCKED := .venv/.locked-$(LOCK_ID)
+INSTALLED := .venv/.installed-$(PROJECT_ID)
+PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help
+help: ## list what there is
+	@echo "make TARGET, one of:"
+	@sed -n 's/^\([a-z-]*\):.*## /\1@/p' Makefile | awk -F @ '{ printf "  %-10s %s\n", $$1, $$2 }'
+
+.PHONY: install
+install: $(INSTALLED) ## make .venv and install all into it (PYTHON=python3.12 picks the interpreter of a new one)
+	@echo "fillonce is installed in .venv, on $$(.venv/bin/python --version)."
+
+$(LOCKED): requirements.txt
+	@python=$$(sh ops/find-python.sh "$(PYTHON)") \
+		&& echo "Installing the locked packages into .venv, with $$python; this takes about a minute." \
+		&& "$$python" -m venv --clear .venv
+	@$(PIP) install --require-hashes -r requirements.txt
+	@touch $@
+
+$(INSTALLED): pyproject.toml $(LOCKED)
+	@rm -f .venv/.installed-*
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: demo
+demo: $(INSTALLED) ## run the demonstration: orders, workers killed, books checked (ARGS="--intents 200")
+	@.venv/bin/fillonce demo $(ARGS)
+
+.PHONY: test
+test: $(INSTALLED) ## run the whole test suite (ARGS="tests/unit -x" for a part, WORKERS=0 for one process)
+	@.venv/bin/pytest -n $(WORKERS) $(ARGS)
+
+.PHONY: lint
+lint: $(INSTALLED) ## check style, types and layers
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
+
+.PHONY: check
+check: lint test ## lint, then test: run it before you send a change
+
+.PHONY: check-ops
+check-ops: ## check the files in ops/ with the tools that read them (installs those by apt)
+	@bash ops/check-ops.sh
+
+.PHONY: lock
+lock: $(INSTALLED) ## make requirements.txt anew from pyproject.toml (ARGS=--upgrade for the newest versions)
+	@uv=$$(mktemp -d) && trap 'rm -rf "$$uv"' EXIT && $(PIP) install --target "$$uv" uv \
+		&& "$$uv/bin/uv" pip compile --quiet --all-extras --universal --python-version 3.11 --generate-hashes \
+			--no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+			$(ARGS) --output-file requirements.txt pyproject.toml
+
+.PHONY: clean
+clean: ## remove .venv and caches, and nothing else
+	@rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find app workers tests bench -type d -name __pycache__ -prune -exec rm -rf {} +

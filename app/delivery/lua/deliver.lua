@@ -1,0 +1,25 @@
+-- Hand jobs to one RQ queue, each at most once while it is already waiting there or being worked on.
+-- A script because "is it there?" and "push it" must be one step, and a batch one round trip.
+-- KEYS[1] set   rq:queues
+-- KEYS[2] list  rq:queue:{name}
+-- KEYS[3] zset  rq:finished:{name}     KEYS[4] zset  rq:failed:{name}
+-- KEYS[5…] hash rq:job:{id}, one per job
+-- ARGV[1] "force" pushes even what is said to be waiting (the sweeper has seen that it is not), else ""
+-- ARGV[2…] per job: id, number of arguments that follow, then field, value, …
+-- Returns the number of jobs pushed.
+local pushed, at = 0, 2
+for i = 5, #KEYS do
+  local id, n = ARGV[at], tonumber(ARGV[at + 1])
+  local status = redis.call('HGET', KEYS[i], 'status')
+  if ARGV[1] == 'force' or (status ~= 'queued' and status ~= 'started') then
+    redis.call('DEL', KEYS[i])
+    redis.call('HSET', KEYS[i], unpack(ARGV, at + 2, at + 1 + n))
+    redis.call('ZREM', KEYS[3], id)
+    redis.call('ZREM', KEYS[4], id)
+    redis.call('RPUSH', KEYS[2], id)
+    pushed = pushed + 1
+  end
+  at = at + 2 + n
+end
+if pushed > 0 then redis.call('SADD', KEYS[1], KEYS[2]) end
+return pushed

@@ -1,0 +1,192 @@
+"""The queue port: hands keys to RQ and takes them back from dead workers. It may deliver twice, late, or never.
+
+The queue carries keys only. A job's description is for people who look at a dashboard; nothing reads it back.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+from rq.utils import now as rq_now
+
+from app.job_safety import keys, scripts
+from app.job_safety.errors import StoreUnavailableError
+
+QUEUES: Final = ("urgent", "orders", "positions", "ledger", "pnl", "signals")
+FOLLOWUP: Final = "followup"
+JOB_FUNCTIONS: Final = {
+    kind: f"workers.jobs.run_{kind}" for kind in ("order", "cancel", "position", "ledger", "pnl", "signal", FOLLOWUP)
+}
+"""The only functions that a worker of ours will call, by type of work."""
+
+RESULT_TTL_S: Final = 600
+FAILURE_TTL_S: Final = 24 * 3600
+MAX_BATCH: Final = 200
+MAX_ARGUMENTS: Final = 4000
+"""Lua's `unpack` and Redis' argument buffers like batches small."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """One key to deliver: what type of work it names, and on which of `QUEUES`."""
+
+    key: str
+    type: str
+    queue: str
+    description: str = ""
+
+
+class Delivery:
+    """Delivers keys of one account and mode. Its Redis client must not retry by itself (see `connect_redis`)."""
+
+    def __init__(self, redis: Redis, *, account: str, mode: str) -> None:
+        self._redis = redis
+        self._account = account
+        self._mode = mode
+        self._deliver = redis.register_script(scripts.source("deliver", package="app.delivery"))
+
+    def queue_name(self, queue: str) -> str:
+        """Return RQ's name of a queue: the plain one for account `main`, with the label for any other."""
+        return rq_queue_name(queue, self._account)
+
+    def job_id(self, parcel: Parcel) -> str:
+        """Return the RQ job id of a parcel: always the same for the same key."""
+        return keys.job_id(account=self._account, mode=self._mode, intent_type=parcel.type, key=parcel.key)
+
+    def deliver(self, parcels: Sequence[Parcel], *, force: bool = False) -> int:
+        """Push `parcels` to their queues, passing over what is waiting or running already; return how many were new.
+
+        Args:
+            parcels: What to deliver.
+            force: Push even what RQ believes to be waiting or running; harmless, since a second delivery finds the
+                guard or the journal.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer; some of it may have been delivered.
+        """
+        count = 0
+        for queue in dict.fromkeys(parcel.queue for parcel in parcels):
+            same = [parcel for parcel in parcels if parcel.queue == queue]
+            for start in range(0, len(same), MAX_BATCH):
+                count += self._push(queue, same[start : start + MAX_BATCH], force=force)
+        return count
+
+    def waiting(self, queue: str) -> set[str]:
+        """Return the job ids that wait on `queue`.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer.
+        """
+        try:
+            raw = self._redis.lrange(self._queue_key(queue), 0, -1)
+        except RedisError as error:
+            raise StoreUnavailableError(f"redis: {error}") from error
+        return {item.decode() for item in cast("list[bytes]", raw)}
+
+    def depth(self, queue: str) -> int:
+        """Return how many jobs wait on `queue`."""
+        try:
+            return self._redis.llen(self._queue_key(queue))
+        except RedisError as error:
+            raise StoreUnavailableError(f"redis: {error}") from error
+
+    def bury_worker(self, name: str) -> list[str]:
+        """Take a dead worker out of RQ's books and give its job, and any job caught between two lists, back.
+
+        Only for a worker that is known to be dead. Returns the ids of the jobs given back.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer; calling again is safe.
+        """
+        try:
+            return self._bury(name)
+        except RedisError as error:
+            raise StoreUnavailableError(f"redis: {error}") from error
+
+    def _bury(self, name: str) -> list[str]:
+        worker_key = f"rq:worker:{name}"
+        current, raw_queues = cast("list[bytes | None]", self._redis.hmget(worker_key, ["current_job", "queues"]))
+        queues = [queue for queue in (raw_queues or b"").decode().split(",") if queue]
+        given_back: list[str] = []
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.srem("rq:workers", worker_key)
+            for queue in queues:
+                pipe.srem(f"rq:workers:{queue}", worker_key)
+            pipe.delete(worker_key)
+            if current is not None and queues:
+                given_back.append(current.decode())
+                self._take_back(pipe, current.decode(), queues[0])
+            pipe.execute()
+        for queue in queues:
+            given_back += self._empty_intermediate(queue)
+        return given_back
+
+    def _take_back(self, pipe: Any, job_id: str, queue: str) -> None:
+        raw = cast("Iterable[bytes]", self._redis.zrange(f"rq:wip:{queue}", 0, -1))
+        running = [item for item in raw if item.decode().partition(":")[0] == job_id]
+        if running:
+            pipe.zrem(f"rq:wip:{queue}", *running)
+        for item in running:
+            pipe.delete(f"rq:execution:{item.decode().partition(':')[2]}")
+        pipe.delete(f"rq:executions:{job_id}")
+        pipe.lrem(f"rq:queue:{queue}", 0, job_id)
+        pipe.lrem(f"rq:queue:{queue}:intermediate", 0, job_id)
+        if self._redis.exists(f"rq:job:{job_id}"):
+            pipe.hset(f"rq:job:{job_id}", "status", JobStatus.QUEUED.value)
+            pipe.lpush(f"rq:queue:{queue}", job_id)
+
+    def _empty_intermediate(self, queue: str) -> list[str]:
+        # A job between dequeue and start lies here, without a worker's name on it. A live worker's job that is taken
+        # back with the dead one's is delivered twice, which the guard turns away.
+        moved = []
+        for _ in range(MAX_BATCH):
+            item = self._redis.lmove(f"rq:queue:{queue}:intermediate", f"rq:queue:{queue}", "RIGHT", "LEFT")
+            if item is None:
+                break
+            moved.append(cast("bytes", item).decode())
+        return moved
+
+    def _push(self, queue: str, parcels: Sequence[Parcel], *, force: bool) -> int:
+        name = self.queue_name(queue)
+        script_keys = ["rq:queues", self._queue_key(queue), f"rq:finished:{name}", f"rq:failed:{name}"]
+        arguments: list[Any] = ["force" if force else ""]
+        for parcel in parcels:
+            job = self._job(parcel, name)
+            fields: list[Any] = []
+            for field, value in job.to_dict(include_result=False).items():
+                fields += [field, value]
+            script_keys.append(f"rq:job:{job.id}")
+            arguments += [job.id, len(fields), *fields]
+        try:
+            return int(self._deliver(keys=script_keys, args=arguments))
+        except RedisError as error:
+            raise StoreUnavailableError(f"redis: {error}") from error
+
+    def _job(self, parcel: Parcel, queue_name: str) -> Job:
+        job = Job.create(
+            JOB_FUNCTIONS[parcel.type],
+            args=[parcel.key],
+            connection=self._redis,
+            id=self.job_id(parcel),
+            serializer=JSONSerializer,
+            description=parcel.description or f"{parcel.type} {parcel.key}",
+            timeout=-1,
+            result_ttl=RESULT_TTL_S,
+            failure_ttl=FAILURE_TTL_S,
+            origin=queue_name,
+            status=JobStatus.QUEUED,
+        )
+        job.enqueued_at = rq_now()
+        return job
+
+    def _queue_key(self, queue: str) -> str:
+        return f"rq:queue:{self.queue_name(queue)}"
+
+
+def rq_queue_name(queue: str, account: str) -> str:
+    """Return RQ's name of one of `QUEUES` for an account label."""
+    return queue if account == "main" else f"{queue}.{account}"

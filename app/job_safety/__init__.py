@@ -1,0 +1,1 @@
+"""The heart: states, guards, classification. Knows neither rq, SQL, HTTP nor Binance's client."""

@@ -1,0 +1,48 @@
+"""Names that follow from an intent and nothing else: the same on every machine, after the loss of every store."""
+
+import base64
+import hashlib
+import re
+from typing import Final, NewType
+
+IdempotencyKey = NewType("IdempotencyKey", str)
+ClientOrderId = NewType("ClientOrderId", str)
+
+KEY_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,200}")
+ACCOUNT_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
+CLIENT_ORDER_ID_PREFIX: Final = "fo-"
+CLIENT_ORDER_ID_MAX: Final = 36
+"""Both venues: `^[a-zA-Z0-9-_]{1,36}$` (Binance, new order, newClientOrderId)."""
+
+_HASH_CHARS: Final = 28  # 140 bits in base32
+
+
+def is_key(text: str) -> bool:
+    """Return whether `text` is a well-formed idempotency key."""
+    return KEY_PATTERN.fullmatch(text) is not None
+
+
+def digest(*parts: str) -> str:
+    """Return a short, stable name for `parts`: base32 of SHA-256 over length-prefixed UTF-8, lower case."""
+    sha = hashlib.sha256()
+    for part in parts:
+        raw = part.encode()
+        sha.update(len(raw).to_bytes(4, "big"))
+        sha.update(raw)
+    return base64.b32encode(sha.digest()).decode().lower()[:_HASH_CHARS]
+
+
+def client_order_id(*, account: str, mode: str, key: str, leg: str | None = None) -> ClientOrderId:
+    """Return the one client order id of an intent (and leg): at most 36 characters of `[A-Za-z0-9_-]`."""
+    suffix = f"-{leg}" if leg else ""
+    return ClientOrderId(f"{CLIENT_ORDER_ID_PREFIX}{digest('client_order_id', account, mode, key)}{suffix}")
+
+
+def job_id(*, account: str, mode: str, intent_type: str, key: str) -> str:
+    """Return the deterministic RQ job id of an intent (RQ allows `[A-Za-z0-9_-]` only)."""
+    return f"{intent_type}-{digest('job', account, mode, intent_type, key)}"
+
+
+def guard_key(*, namespace: str, account: str, mode: str, intent_type: str, key: str) -> str:
+    """Return the Redis key of an intent's guard."""
+    return f"{namespace}:{mode}:{account}:{intent_type}:{key}"

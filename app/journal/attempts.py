@@ -1,0 +1,129 @@
+"""Attempts and proofs: every try to dispatch with what is known of it, and everything the exchange ever confirmed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from sqlalchemy import Connection, select, update
+
+from app.job_safety.outcome import ExchangeOrder, Failure
+from app.journal import schema
+from app.journal.rows import AttemptRow, attempt_row
+from app.journal.sql import insert_ignore
+
+_A = schema.attempts
+MAX_ANSWER = 500
+ABSENT = "ABSENT"
+"""The outcome of an attempt that reconcile has proven not executed."""
+
+
+def insert(connection: Connection, attempt: Mapping[str, object]) -> None:
+    """Write a new attempt. A second one with the same (key, number) fails in the database."""
+    connection.execute(_A.insert().values(**attempt))
+
+
+def of_intent(connection: Connection, key: str) -> list[AttemptRow]:
+    """Return the attempts of an intent in their order."""
+    query = select(_A).where(_A.c.key == key).order_by(_A.c.attempt)
+    return [attempt_row(cast("Mapping[str, Any]", row)) for row in connection.execute(query).mappings()]
+
+
+def open_of_owner(connection: Connection, owner: str) -> list[AttemptRow]:
+    """Return the attempts whose outcome is open and whose owner is `owner`."""
+    query = select(_A).where(_A.c.owner == owner, _A.c.outcome.is_(None))
+    return [attempt_row(cast("Mapping[str, Any]", row)) for row in connection.execute(query).mappings()]
+
+
+def settle(
+    connection: Connection,
+    *,
+    key: str,
+    attempt: int,
+    outcome: str,
+    by: str,
+    now_ms: int,
+    failure: Failure | None = None,
+    answer: str = "",
+    retry_delay_ms: int | None = None,
+) -> bool:
+    """Record what became of an attempt unless that is recorded already; return whether it was."""
+    values: dict[str, object] = {
+        "outcome": outcome,
+        "settled_at_ms": now_ms,
+        "settled_by": by,
+        "answer": answer[:MAX_ANSWER] or None,
+        "retry_delay_ms": retry_delay_ms,
+    }
+    statement = update(_A).where(_A.c.key == key, _A.c.attempt == attempt, _A.c.outcome.is_(None))
+    return connection.execute(statement.values(**values, **_failure_columns(failure))).rowcount == 1
+
+
+def note_unknown(connection: Connection, *, key: str, attempt: int, failure: Failure) -> None:
+    """Keep the answer that left an attempt in doubt; its outcome stays open."""
+    statement = update(_A).where(_A.c.key == key, _A.c.attempt == attempt, _A.c.outcome.is_(None))
+    connection.execute(statement.values(answer=failure.message[:MAX_ANSWER], **_failure_columns(failure)))
+
+
+def reopen(connection: Connection, key: str) -> None:
+    """Open the attempts that were declared absent: a later refusal has cast doubt on that. Evidence starts again."""
+    connection.execute(
+        update(_A)
+        .where(_A.c.key == key, _A.c.outcome == ABSENT)
+        .values(outcome=None, settled_at_ms=None, evidence=None)
+    )
+    connection.execute(update(_A).where(_A.c.key == key, _A.c.outcome.is_(None)).values(evidence=None))
+
+
+def keep_evidence(connection: Connection, *, key: str, attempt: int, evidence: Mapping[str, object]) -> None:
+    """Store the evidence gathered for an open attempt."""
+    text = json.dumps(evidence, sort_keys=True)
+    connection.execute(
+        update(_A).where(_A.c.key == key, _A.c.attempt == attempt, _A.c.outcome.is_(None)).values(evidence=text)
+    )
+
+
+def unknown_since(connection: Connection, *, since_ms: int) -> int:
+    """Return how many attempts the venue has left unknown since `since_ms` (a dead worker's attempt has no rule)."""
+    query = select(_A.c.key).where(
+        _A.c.rule.is_not(None), _A.c.failure_class == "outcome_unknown", _A.c.dispatched_at_ms >= since_ms
+    )
+    return len(connection.execute(query.limit(1)).all())
+
+
+def add_proof(connection: Connection, *, key: str, order: ExchangeOrder, source: str, before: str, now_ms: int) -> bool:
+    """Append what the exchange said of an order of ours; return whether that is news."""
+    return (
+        insert_ignore(
+            connection,
+            schema.proofs,
+            [
+                {
+                    "key": key,
+                    "order_id": order.order_id,
+                    "status": order.status,
+                    "executed_quantity": order.executed_quantity,
+                    "source": source,
+                    "state_before": before,
+                    "recorded_at_ms": now_ms,
+                }
+            ],
+        )
+        == 1
+    )
+
+
+def proofs_of(connection: Connection, key: str) -> Sequence[Mapping[str, Any]]:
+    """Return the proofs of an intent, oldest first."""
+    query = select(schema.proofs).where(schema.proofs.c.key == key).order_by(schema.proofs.c.id)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _failure_columns(failure: Failure | None) -> dict[str, object]:
+    if failure is None:
+        return {}
+    return {
+        "failure_class": failure.failure_class.value,
+        "rule": failure.rule,
+        "http_status": failure.http_status,
+        "code": failure.code,
+    }

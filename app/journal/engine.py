@@ -1,0 +1,169 @@
+"""One way into the database: read and write transactions on SQLite or PostgreSQL, with the same promises.
+
+A write transaction is on disk when `write()` returns: WAL with synchronous=FULL (or DELETE with FULL on an SQLite below
+3.51.3, whose WAL has a rare corruption bug with several processes), synchronous_commit on PostgreSQL.
+"""
+
+import contextlib
+import fcntl
+import importlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Final, Self
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from app.job_safety.errors import StoreUnavailableError
+
+LOCK_TIMEOUT_S: Final = 30
+"""How long a writer waits for another before it gives up and says that the journal is unavailable."""
+
+WAL_SAFE_VERSION: Final = (3, 51, 3)
+
+
+def sqlite_module() -> ModuleType:
+    """Return the newest SQLite driver at hand: pysqlite3 where there is a wheel, else the standard library's.
+
+    One process never uses both on one file: each holds its own POSIX locks.
+    """
+    try:
+        return importlib.import_module("pysqlite3.dbapi2")
+    except ImportError:
+        return importlib.import_module("sqlite3")
+
+
+class Journal:
+    """The database of one installation. Opens its connection lazily, so that it may be made before a fork."""
+
+    def __init__(self, url: str) -> None:
+        self.url: URL = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._engine: Engine | None = None
+        self._pid = 0
+        self._lock = FileLock(Path(f"{self.url.database}.lock")) if self.is_sqlite else None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of this process; a forked child gets its own."""
+        if self._engine is None or self._pid != os.getpid():
+            if self._engine is not None:
+                self._engine.dispose(close=False)
+            self._engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
+            self._pid = os.getpid()
+        return self._engine
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Yield a connection in a write transaction; commits when the block ends, durable when this returns.
+
+        Raises:
+            StoreUnavailableError: the database cannot be reached, is locked for too long, or the answer of the commit
+                was lost: such a commit counts as not won.
+        """
+        with _translated(), self._lock or contextlib.nullcontext(), self.engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Yield a connection for reading: a consistent view on SQLite, statement by statement on PostgreSQL.
+
+        Raises:
+            StoreUnavailableError: the database cannot be reached.
+        """
+        with _translated(), self.engine.connect() as connection:
+            yield connection.execution_options(read_only=True)
+
+    def close(self) -> None:
+        """Give all connections back."""
+        if self._engine is not None and self._pid == os.getpid():
+            self._engine.dispose()
+        self._engine = None
+
+
+class FileLock:
+    """Writers queue here before BEGIN IMMEDIATE: SQLite's own busy handler sleeps, and its tail is 100 ms and more.
+
+    The kernel drops the lock when its holder dies.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> Self:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        pause = 0.0002
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    os.close(descriptor)
+                    raise StoreUnavailableError(f"another process held the journal for {LOCK_TIMEOUT_S} s") from None
+                time.sleep(pause)
+                pause = min(pause * 2, 0.005)
+            else:
+                self._descriptor = descriptor
+                return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise StoreUnavailableError(f"journal: {error.orig}") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise StoreUnavailableError(f"journal: {error.orig}") from error
+        raise
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    module = sqlite_module()
+    version: tuple[int, ...] = module.sqlite_version_info
+    journal_mode = "WAL" if version >= WAL_SAFE_VERSION else "DELETE"
+    Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        url,
+        module=module,
+        poolclass=QueuePool,
+        pool_size=2,
+        connect_args={"timeout": LOCK_TIMEOUT_S, "isolation_level": None, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA journal_mode={journal_mode}")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # The driver is in autocommit mode, so that this BEGIN is the only one; writers take the lock at once.
+        immediate = not connection.get_execution_options().get("read_only", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def _postgres_engine(url: URL) -> Engine:
+    # synchronous_commit is set here because a server-wide "off" would make DISPATCHED a promise on water.
+    options = "-c synchronous_commit=on -c lock_timeout=10s -c statement_timeout=30s -c timezone=UTC"
+    return create_engine(url, poolclass=QueuePool, pool_size=2, connect_args={"connect_timeout": 5, "options": options})

@@ -1,0 +1,106 @@
+"""The outbox: what must still be done because of something that is done, written in the transaction that did it.
+
+The receiving side is unique by follow-up key: a handler calls `finish` in the transaction that has the effect, so that
+a second delivery finds the work done. Delivery itself may happen twice, late, or never until the sweeper repeats it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import Connection, select, update
+
+from app.journal import schema
+from app.journal.sql import insert_ignore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followup:
+    """One entry of the outbox. `payload` is a JSON object; `run_at_ms` says from when it may run."""
+
+    key: str
+    kind: str
+    queue: str
+    intent_key: str | None
+    payload: Mapping[str, Any]
+    run_at_ms: int
+    tries: int = 0
+
+
+def add(connection: Connection, followup: Followup, *, now_ms: int) -> bool:
+    """Write `followup` unless its key is known; return whether it is new."""
+    return (
+        insert_ignore(
+            connection,
+            schema.followups,
+            [
+                {
+                    "key": followup.key,
+                    "kind": followup.kind,
+                    "queue": followup.queue,
+                    "intent_key": followup.intent_key,
+                    "payload": json.dumps(dict(followup.payload), sort_keys=True),
+                    "run_at_ms": followup.run_at_ms,
+                    "tries": 0,
+                    "created_at_ms": now_ms,
+                }
+            ],
+        )
+        == 1
+    )
+
+
+def load_open(connection: Connection, key: str, *, lock: bool = False) -> Followup | None:
+    """Return the follow-up if it is still to be done, else None. `lock` holds its row until the transaction ends."""
+    query = select(schema.followups).where(schema.followups.c.key == key, schema.followups.c.done_at_ms.is_(None))
+    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
+    return None if row is None else _from_row(cast("Mapping[str, Any]", row))
+
+
+def open_of_kind(connection: Connection, kind: str, *, now_ms: int, limit: int, lock: bool = False) -> list[Followup]:
+    """Return up to `limit` due follow-ups of `kind`, oldest first; rows locked by somebody else are passed over."""
+    query = (
+        select(schema.followups)
+        .where(
+            schema.followups.c.kind == kind,
+            schema.followups.c.done_at_ms.is_(None),
+            schema.followups.c.run_at_ms <= now_ms,
+        )
+        .order_by(schema.followups.c.run_at_ms, schema.followups.c.key)
+        .limit(limit)
+    )
+    rows = connection.execute(query.with_for_update(skip_locked=True) if lock else query).mappings()
+    return [_from_row(cast("Mapping[str, Any]", row)) for row in rows]
+
+
+def finish(connection: Connection, key: str, *, now_ms: int) -> bool:
+    """Mark a follow-up done, in the transaction of its effect; return False if it was done before."""
+    table = schema.followups
+    result = connection.execute(
+        update(table).where(table.c.key == key, table.c.done_at_ms.is_(None)).values(done_at_ms=now_ms)
+    )
+    insert_ignore(connection, schema.inbox, [{"key": key, "received_at_ms": now_ms}])
+    return result.rowcount == 1
+
+
+def postpone(connection: Connection, key: str, *, run_at_ms: int, error: str | None = None) -> None:
+    """Try again at `run_at_ms`; `error` says why it did not work."""
+    table = schema.followups
+    connection.execute(
+        update(table)
+        .where(table.c.key == key, table.c.done_at_ms.is_(None))
+        .values(run_at_ms=run_at_ms, tries=table.c.tries + 1, last_error=error)
+    )
+
+
+def _from_row(row: Mapping[str, Any]) -> Followup:
+    return Followup(
+        key=row["key"],
+        kind=row["kind"],
+        queue=row["queue"],
+        intent_key=row["intent_key"],
+        payload=json.loads(row["payload"]),
+        run_at_ms=row["run_at_ms"],
+        tries=row["tries"],
+    )

@@ -1,0 +1,178 @@
+"""Intents in the journal: one row each for ever, moved only by compare-and-set on (state, attempt, fence)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, cast
+
+from sqlalchemy import Connection, Select, and_, or_, select, update
+
+from app.job_safety.errors import IntentNotFoundError
+from app.job_safety.state import TERMINAL_STATES, IntentState, advance
+from app.journal import schema
+from app.journal.rows import IntentRow, intent_row
+from app.journal.sql import MAX_ROWS_PER_STATEMENT, insert_new
+
+_T = schema.intents
+
+
+class Taken(StrEnum):
+    """What became of a submission. The values are what `enqueue` prints."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewIntent:
+    """An intent as it is first written. `run_at_ms` is when it may first be worked on."""
+
+    key: str
+    type: str
+    queue: str
+    content: str
+    content_hash: str
+    opens_risk: bool
+    created_at_ms: int
+    run_at_ms: int
+    venue: str | None = None
+    symbol: str | None = None
+    client_order_id: str | None = None
+    parent_key: str | None = None
+    leg: str | None = None
+    is_algo: bool = False
+    valid_until_ms: int | None = None
+
+
+def insert(connection: Connection, new: Sequence[NewIntent]) -> list[Taken]:
+    """Write intents that are not known yet; tell for each whether it is new, the same again, or another under its key.
+
+    Two of the same key in one call are compared as well: the first one wins.
+    """
+    first: dict[str, NewIntent] = {}
+    for intent in new:
+        first.setdefault(intent.key, intent)
+    known = _hashes(connection, list(first))
+    rows = [
+        {**asdict(intent), "state": IntentState.RECEIVED.value, "updated_at_ms": intent.created_at_ms}
+        for key, intent in first.items()
+        if key not in known
+    ]
+    written = set(insert_new(connection, _T, rows, returning=_T.c.key))
+    # A key that was not known and not written went to another producer at the same moment (PostgreSQL).
+    known |= _hashes(connection, [row["key"] for row in rows if row["key"] not in written])
+    result: list[Taken] = []
+    for intent in new:
+        if intent.key in written:
+            written.discard(intent.key)
+            known[intent.key] = intent.content_hash
+            result.append(Taken.ACCEPTED)
+        else:
+            result.append(Taken.DUPLICATE if known[intent.key] == intent.content_hash else Taken.CONFLICT)
+    return result
+
+
+def load(connection: Connection, key: str, *, lock: bool = False) -> IntentRow:
+    """Return the intent; with `lock`, hold its row until the transaction ends.
+
+    Raises:
+        IntentNotFoundError: the journal does not know the key.
+    """
+    row = find(connection, key, lock=lock)
+    if row is None:
+        raise IntentNotFoundError(f"the journal knows no intent with key {key[:200]!r}")
+    return row
+
+
+def find(connection: Connection, key: str, *, lock: bool = False) -> IntentRow | None:
+    """Return the intent, or None."""
+    query = select(_T).where(_T.c.key == key)
+    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
+    return None if row is None else intent_row(cast("Mapping[str, Any]", row))
+
+
+def move(connection: Connection, row: IntentRow, after: IntentState, *, now_ms: int, **changes: object) -> bool:
+    """Move `row` to `after` if nobody has moved it since it was read; return whether it moved.
+
+    Args:
+        connection: A write transaction.
+        row: The row as it was read: its (state, attempt, fence) are compared.
+        after: The new state.
+        now_ms: Stamped on the row; a terminal state also gets `finished_at_ms`.
+        **changes: Other columns to set.
+
+    Raises:
+        IllegalTransitionError: the state machine has no such move.
+    """
+    advance(row.type, row.state, after)
+    values: dict[str, object] = {"state": after.value, "updated_at_ms": now_ms, "rescues": 0, **changes}
+    if after in TERMINAL_STATES:
+        values.setdefault("finished_at_ms", now_ms)
+        values.setdefault("run_at_ms", None)
+    return _compare_and_set(connection, row, values)
+
+
+def touch(connection: Connection, row: IntentRow, *, now_ms: int, **changes: object) -> bool:
+    """Change columns of `row` without a change of state, under the same comparison; return whether it happened."""
+    return _compare_and_set(connection, row, {"updated_at_ms": now_ms, **changes})
+
+
+def due(connection: Connection, *, now_ms: int, limit: int) -> list[IntentRow]:
+    """Return intents whose `run_at_ms` has come, oldest first."""
+    query = select(_T).where(_T.c.run_at_ms <= now_ms).order_by(_T.c.run_at_ms).limit(limit)
+    return _rows(connection, query)
+
+
+def in_states(
+    connection: Connection, states: Sequence[IntentState], *, limit: int, intent_type: str | None = None
+) -> list[IntentRow]:
+    """Return intents in any of `states`, oldest first."""
+    query = select(_T).where(_T.c.state.in_([state.value for state in states]))
+    if intent_type is not None:
+        query = query.where(_T.c.type == intent_type)
+    return _rows(connection, query.order_by(_T.c.created_at_ms).limit(limit))
+
+
+def by_order_ids(connection: Connection, *, venue: str, symbol: str, order_ids: Sequence[int]) -> dict[int, IntentRow]:
+    """Return the intents that own these exchange orders, by order id."""
+    found: dict[int, IntentRow] = {}
+    for start in range(0, len(order_ids), MAX_ROWS_PER_STATEMENT):
+        chunk = list(order_ids[start : start + MAX_ROWS_PER_STATEMENT])
+        real = or_(_T.c.actual_order_id.in_(chunk), and_(_T.c.exchange_order_id.in_(chunk), _T.c.is_algo.is_(False)))
+        query = select(_T).where(_T.c.venue == venue, _T.c.symbol == symbol, real)
+        for row in _rows(connection, query):
+            order_id = row.actual_order_id or row.exchange_order_id
+            if order_id is not None:
+                found[order_id] = row
+    return found
+
+
+def by_client_order_ids(connection: Connection, ids: Sequence[str]) -> dict[str, IntentRow]:
+    """Return the intents that own these client order ids."""
+    found: dict[str, IntentRow] = {}
+    for start in range(0, len(ids), MAX_ROWS_PER_STATEMENT):
+        query = select(_T).where(_T.c.client_order_id.in_(list(ids[start : start + MAX_ROWS_PER_STATEMENT])))
+        for row in _rows(connection, query):
+            found[row.client_order_id or ""] = row
+    return found
+
+
+def _rows(connection: Connection, query: Select[Any]) -> list[IntentRow]:
+    return [intent_row(cast("Mapping[str, Any]", row)) for row in connection.execute(query).mappings()]
+
+
+def _compare_and_set(connection: Connection, row: IntentRow, values: Mapping[str, object]) -> bool:
+    statement = update(_T).where(
+        _T.c.key == row.key, _T.c.state == row.state.value, _T.c.attempt == row.attempt, _T.c.fence == row.fence
+    )
+    return connection.execute(statement.values(**values)).rowcount == 1
+
+
+def _hashes(connection: Connection, keys: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for start in range(0, len(keys), MAX_ROWS_PER_STATEMENT):
+        chunk = list(keys[start : start + MAX_ROWS_PER_STATEMENT])
+        query = select(_T.c.key, _T.c.content_hash).where(_T.c.key.in_(chunk))
+        found.update((key, value) for key, value in connection.execute(query))
+    return found

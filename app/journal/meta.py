@@ -1,0 +1,73 @@
+"""Who this journal belongs to: installation, account label, mode and epoch. Another mode or account is refused."""
+
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select, update
+
+from app.job_safety.errors import WrongInstallationError
+from app.journal import schema
+from app.journal.engine import Journal
+from app.journal.sql import insert_ignore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meta:
+    """The one row of `journal_meta`."""
+
+    installation: str
+    account: str
+    mode: str
+    epoch: int
+    kill_state: str
+    kill_epoch: int
+    kill_reason: str
+    created_at_ms: int
+    restored_at_ms: int | None
+
+
+def claim(journal: Journal, *, account: str, mode: str, now_ms: int) -> Meta:
+    """Stamp a new journal with `account` and `mode`, or check the stamp of an old one.
+
+    Raises:
+        WrongInstallationError: the journal belongs to another account or mode.
+    """
+    with journal.read() as connection:
+        meta = _read(connection)
+    if meta is None:
+        with journal.write() as connection:
+            row = {"id": 1, "installation": uuid.uuid4().hex, "account": account, "mode": mode, "created_at_ms": now_ms}
+            insert_ignore(connection, schema.journal_meta, [row])
+            meta = load(connection)
+    if (meta.account, meta.mode) != (account, mode):
+        raise WrongInstallationError(
+            f"this journal belongs to account {meta.account!r} in mode {meta.mode!r}, not to {account!r} in {mode!r}; "
+            "set FILLONCE_ACCOUNT and TRADING_MODE as it was made, or DATABASE_URL (FILLONCE_HOME) to another journal"
+        )
+    return meta
+
+
+def load(connection: Connection) -> Meta:
+    """Return the stamp.
+
+    Raises:
+        WrongInstallationError: the journal has none.
+    """
+    meta = _read(connection)
+    if meta is None:
+        raise WrongInstallationError("this journal has no stamp: open it with `claim` first")
+    return meta
+
+
+def set_kill_state(connection: Connection, *, state: str, reason: str) -> int:
+    """Latch the kill switch at `state` under a new kill epoch; return the epoch."""
+    table = schema.journal_meta
+    connection.execute(update(table).values(kill_state=state, kill_reason=reason, kill_epoch=table.c.kill_epoch + 1))
+    return load(connection).kill_epoch
+
+
+def _read(connection: Connection) -> Meta | None:
+    row = connection.execute(select(schema.journal_meta)).mappings().first()
+    if row is None:
+        return None
+    return Meta(**{name: row[name] for name in Meta.__dataclass_fields__})

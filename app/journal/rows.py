@@ -1,0 +1,97 @@
+"""Rows of the journal as values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from app.job_safety.outcome import Venue
+from app.job_safety.state import IntentState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntentRow:
+    """One intent as the journal knows it. `content` is its canonical JSON; `run_at_ms` None means: nothing to do."""
+
+    key: str
+    type: str
+    state: IntentState
+    attempt: int
+    fence: int
+    queue: str
+    venue: Venue | None
+    symbol: str | None
+    content: str
+    content_hash: str
+    client_order_id: str | None
+    exchange_order_id: int | None
+    is_algo: bool
+    actual_order_id: int | None
+    parent_key: str | None
+    leg: str | None
+    opens_risk: bool
+    valid_until_ms: int | None
+    run_at_ms: int | None
+    cancel_requested: bool
+    executed_quantity: Decimal | None
+    average_price: Decimal | None
+    exchange_status: str | None
+    reason: str | None
+    rescues: int
+    snoozes: int
+    in_doubt_since_ms: int | None
+    answered_doubt_ms: int
+    watch_until_ms: int | None
+    booked_at_ms: int | None
+    created_at_ms: int
+    updated_at_ms: int
+    finished_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRow:
+    """One try to dispatch. `outcome`: None while nobody knows, else its answer's certainty, or ABSENT by evidence."""
+
+    key: str
+    attempt: int
+    owner: str
+    fence: int
+    client_order_id: str
+    timestamp_ms: int
+    recv_window_ms: int
+    payload_hash: str
+    config_hash: str
+    dispatched_at_ms: int
+    outcome: str | None
+    settled_at_ms: int | None
+    settled_by: str | None
+    failure_class: str | None
+    rule: str | None
+    http_status: int | None
+    code: int | None
+    answer: str | None
+    retry_delay_ms: int | None
+    evidence: str | None
+
+    @property
+    def fence_ms(self) -> int:
+        """Exchange time after which the exchange refuses this request."""
+        return self.timestamp_ms + self.recv_window_ms
+
+    @property
+    def ended_by_own_answer(self) -> bool:
+        """Whether its own answer said that it was not executed."""
+        return self.outcome in {"NOT_SENT", "REFUSED"}
+
+
+def intent_row(row: Mapping[str, Any]) -> IntentRow:
+    """Return the typed form of a database row."""
+    values = dict(row)
+    values["state"] = IntentState(values["state"])
+    values["venue"] = Venue(values["venue"]) if values["venue"] else None
+    return IntentRow(**values)
+
+
+def attempt_row(row: Mapping[str, Any]) -> AttemptRow:
+    """Return the typed form of a database row."""
+    return AttemptRow(**dict(row))

@@ -1,0 +1,327 @@
+"""The tables of the journal: the truth. Unique keys here make a double posting impossible whatever the code above does.
+
+Times are milliseconds UTC (`…_ms`). Amounts are `ExactDecimal`. `fence` packs (epoch, n), see `fence.py`.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from app.journal.types import ExactDecimal, Millis
+
+metadata = MetaData()
+
+journal_meta = Table(
+    "journal_meta",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True),
+    Column("installation", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("epoch", Integer, nullable=False, server_default="1"),
+    # The latched part of the kill switch; the Redis key, a file and the environment may be stricter.
+    Column("kill_state", Text, nullable=False, server_default="RUN"),
+    Column("kill_epoch", BigInteger, nullable=False, server_default="0"),
+    Column("kill_reason", Text, nullable=False, server_default=""),
+    Column("created_at_ms", Millis, nullable=False),
+    Column("restored_at_ms", Millis),
+)
+
+venues = Table(
+    # One row per venue that has been opened: from here on every trade is ours to account for.
+    "venues",
+    metadata,
+    Column("venue", Text, primary_key=True),
+    Column("opened_at_ms", Millis, nullable=False),
+    Column("income_since_ms", Millis, nullable=False),
+)
+
+watermarks = Table(
+    # Trades of a symbol up to and including this id belong to the opening entries.
+    "watermarks",
+    metadata,
+    Column("venue", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    Column("trade_id", BigInteger, nullable=False),
+    Column("swept_trade_id", BigInteger, nullable=False),
+)
+
+intents = Table(
+    "intents",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("queue", Text, nullable=False),
+    Column("venue", Text),
+    Column("symbol", Text),
+    Column("content", Text, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("client_order_id", Text, unique=True),
+    Column("exchange_order_id", BigInteger),
+    Column("is_algo", Boolean, nullable=False, server_default=text("false")),
+    Column("actual_order_id", BigInteger),
+    Column("parent_key", Text),
+    Column("leg", Text),
+    Column("opens_risk", Boolean, nullable=False),
+    Column("valid_until_ms", Millis),
+    # When somebody must act next; NULL: nothing to do by itself.
+    Column("run_at_ms", Millis),
+    Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
+    Column("executed_quantity", ExactDecimal),
+    Column("average_price", ExactDecimal),
+    Column("exchange_status", Text),
+    Column("reason", Text),
+    Column("rescues", Integer, nullable=False, server_default="0"),
+    Column("snoozes", Integer, nullable=False, server_default="0"),
+    Column("in_doubt_since_ms", Millis),
+    Column("answered_doubt_ms", Millis, nullable=False, server_default="0"),
+    Column("watch_until_ms", Millis),
+    Column("booked_at_ms", Millis),
+    Column("created_at_ms", Millis, nullable=False),
+    Column("updated_at_ms", Millis, nullable=False),
+    Column("finished_at_ms", Millis),
+    Index(
+        "intents_due",
+        "run_at_ms",
+        sqlite_where=text("run_at_ms IS NOT NULL"),
+        postgresql_where=text("run_at_ms IS NOT NULL"),
+    ),
+    Index("intents_by_state", "state", "created_at_ms"),
+    Index("intents_by_order", "venue", "symbol", "exchange_order_id"),
+    Index(
+        "intents_by_actual_order",
+        "venue",
+        "symbol",
+        "actual_order_id",
+        sqlite_where=text("actual_order_id IS NOT NULL"),
+        postgresql_where=text("actual_order_id IS NOT NULL"),
+    ),
+    Index(
+        "intents_by_parent",
+        "parent_key",
+        sqlite_where=text("parent_key IS NOT NULL"),
+        postgresql_where=text("parent_key IS NOT NULL"),
+    ),
+    Index("intents_created", "created_at_ms"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("key", Text, ForeignKey("intents.key"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("client_order_id", Text, nullable=False),
+    Column("timestamp_ms", Millis, nullable=False),
+    Column("recv_window_ms", Integer, nullable=False),
+    Column("payload_hash", Text, nullable=False),
+    Column("config_hash", Text, nullable=False),
+    Column("dispatched_at_ms", Millis, nullable=False),
+    # NULL while nobody knows; NOT_SENT, REFUSED, ACCEPTED by its own answer; ABSENT by evidence.
+    Column("outcome", Text),
+    Column("settled_at_ms", Millis),
+    Column("settled_by", Text),
+    Column("failure_class", Text),
+    Column("rule", Text),
+    Column("http_status", Integer),
+    Column("code", Integer),
+    Column("answer", Text),
+    Column("retry_delay_ms", BigInteger),
+    Column("evidence", Text),
+    Index("attempts_open", "owner", sqlite_where=text("outcome IS NULL"), postgresql_where=text("outcome IS NULL")),
+)
+
+proofs = Table(
+    # Append-only: what the exchange told of an order of ours, at any fence, in any state. Bars every further send.
+    "proofs",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("key", Text, ForeignKey("intents.key"), nullable=False),
+    Column("order_id", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("executed_quantity", ExactDecimal, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("state_before", Text, nullable=False),
+    Column("recorded_at_ms", Millis, nullable=False),
+    UniqueConstraint("key", "order_id", "status", "executed_quantity"),
+)
+
+fills = Table(
+    "fills",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("venue", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    Column("trade_id", BigInteger, primary_key=True),
+    Column("order_id", BigInteger, nullable=False),
+    Column("key", Text, ForeignKey("intents.key")),  # NULL: not ours, account `external`
+    Column("side", Text, nullable=False),
+    Column("price", ExactDecimal, nullable=False),
+    Column("quantity", ExactDecimal, nullable=False),
+    Column("commission", ExactDecimal, nullable=False),
+    Column("commission_asset", Text, nullable=False),
+    Column("realized_pnl", ExactDecimal, nullable=False),
+    Column("time_ms", Millis, nullable=False),
+    Column("recorded_at_ms", Millis, nullable=False),
+    Index("fills_by_key", "key"),
+    Index("fills_by_order", "venue", "symbol", "order_id"),
+)
+
+positions = Table(
+    "positions",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("venue", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    Column("quantity", ExactDecimal, nullable=False),
+    Column("entry_price", ExactDecimal, nullable=False),
+    Column("realized_pnl", ExactDecimal, nullable=False),
+    Column("last_trade_id", BigInteger, nullable=False),
+    Column("updated_at_ms", Millis, nullable=False),
+)
+
+position_entries = Table(
+    # The effect of one trade on its position; trade id -1 is the opening entry.
+    "position_entries",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("venue", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    Column("trade_id", BigInteger, primary_key=True),
+    Column("side", Text, nullable=False),
+    Column("price", ExactDecimal, nullable=False),
+    Column("quantity", ExactDecimal, nullable=False),
+    Column("realized_pnl", ExactDecimal, nullable=False),
+    Column("quantity_after", ExactDecimal, nullable=False),
+    Column("entry_price_after", ExactDecimal, nullable=False),
+)
+
+transactions = Table(
+    "transactions",
+    metadata,
+    Column("id", Text, primary_key=True),  # trade:usdm:BTCUSDT:17, income:…, opening:…, intent:…
+    Column("kind", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("key", Text),
+    Column("time_ms", Millis, nullable=False),
+    Column("posted_at_ms", Millis, nullable=False),
+    Index("transactions_posted", "posted_at_ms"),
+)
+
+postings = Table(
+    "postings",
+    metadata,
+    Column("transaction_id", Text, ForeignKey("transactions.id"), primary_key=True),
+    Column("line", Integer, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("asset", Text, nullable=False),
+    Column("amount", ExactDecimal, nullable=False),
+)
+
+ledger_balances = Table(
+    # The running sum of postings, written in the same transaction; `ledger check` proves it.
+    "ledger_balances",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("asset", Text, primary_key=True),
+    Column("amount", ExactDecimal, nullable=False),
+)
+
+pnl_entries = Table(
+    "pnl_entries",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("venue", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    Column("trade_id", BigInteger, primary_key=True),
+    Column("day", Text, nullable=False),  # UTC, 2026-11-21
+    Column("asset", Text, nullable=False),
+    Column("realized", ExactDecimal, nullable=False),
+    Column("commission", ExactDecimal, nullable=False),
+    Column("commission_asset", Text, nullable=False),
+)
+
+pnl_daily = Table(
+    "pnl_daily",
+    metadata,
+    Column("venue", Text, primary_key=True),
+    Column("day", Text, primary_key=True),
+    Column("asset", Text, primary_key=True),
+    Column("realized", ExactDecimal, nullable=False),
+    Column("commission", ExactDecimal, nullable=False),
+    Column("funding", ExactDecimal, nullable=False),
+    Column("trades", Integer, nullable=False, server_default="0"),
+)
+
+income = Table(
+    # Funding, transfers and the like, by the exchange's own transaction id.
+    "income",
+    metadata,
+    Column("venue", Text, primary_key=True),
+    Column("income_type", Text, primary_key=True),
+    Column("tran_id", Text, primary_key=True),
+    Column("symbol", Text, nullable=False),
+    Column("asset", Text, nullable=False),
+    Column("amount", ExactDecimal, nullable=False),
+    Column("time_ms", Millis, nullable=False),
+)
+
+followups = Table(
+    # The outbox: what must still be done because of something that is done.
+    "followups",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("intent_key", Text),
+    Column("payload", Text, nullable=False, server_default="{}"),
+    Column("run_at_ms", Millis, nullable=False),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text),
+    Column("created_at_ms", Millis, nullable=False),
+    Column("done_at_ms", Millis),
+    Index(
+        "followups_due",
+        "run_at_ms",
+        sqlite_where=text("done_at_ms IS NULL"),
+        postgresql_where=text("done_at_ms IS NULL"),
+    ),
+    Index("followups_by_intent", "intent_key"),
+)
+
+inbox = Table(
+    # The receiving side of the outbox: a key is here in the transaction that had its effect.
+    "inbox",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("received_at_ms", Millis, nullable=False),
+)
+
+audit = Table(
+    # Hash-chained: each row's hash covers its content and the hash of the row before.
+    "audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_ms", Millis, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("previous_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False, unique=True),
+)

@@ -1,0 +1,29 @@
+"""Typed settings from config/*.yaml and the environment; their hash; their sanity.
+
+Entry points load them once and pass plain values on; nothing further in reads the environment.
+"""
+
+from app.settings.effective import Described, config_hash, describe, short_hash
+from app.settings.errors import SettingsError
+from app.settings.load import child_environment, home_from, load_settings
+from app.settings.mode import TradingMode
+from app.settings.model import Settings
+from app.settings.sanity import Problem, check
+from app.settings.secret import Secret, StoreUrl
+
+__all__ = [
+    "Described",
+    "Problem",
+    "Secret",
+    "Settings",
+    "SettingsError",
+    "StoreUrl",
+    "TradingMode",
+    "check",
+    "child_environment",
+    "config_hash",
+    "describe",
+    "home_from",
+    "load_settings",
+    "short_hash",
+]

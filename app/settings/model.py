@@ -1,0 +1,232 @@
+"""What can be configured, with every default and bound. Frozen; unknown keys are errors; durations carry their unit.
+
+The values are plain: whoever needs one gets it passed in, and only entry points hold the whole.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from app.settings.mode import TradingMode
+from app.settings.secret import Secret, StoreUrl
+from app.settings.urls import database_url_error, exchange_url_error, redis_url_error
+
+LIVE_REFUSED = (
+    "mode live is refused: the permits and gates that real money needs do not exist in this version; "
+    "use dry_run, paper or testnet"
+)
+
+Ms = Annotated[int, Field(ge=1, le=86_400_000)]
+Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
+Count = Annotated[int, Field(ge=1, le=1000)]
+Account = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,16}\z")]
+Namespace = Annotated[str, Field(pattern=r"^[A-Za-z0-9_:.-]{1,100}\z")]
+Symbol = Annotated[str, Field(pattern=r"^[A-Z0-9_.-]{1,30}\z")]
+
+
+def _redis(url: StoreUrl) -> StoreUrl:
+    if error := redis_url_error(url.reveal()):
+        raise ValueError(error)
+    return url
+
+
+def _database(url: StoreUrl) -> StoreUrl:
+    if error := database_url_error(url.reveal()):
+        raise ValueError(error)
+    return url
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path: data must not be one `cd` away")
+    return path
+
+
+def _unique(symbols: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(symbols)) != len(symbols):
+        raise ValueError("names a symbol twice")
+    return symbols
+
+
+class Group(BaseModel):
+    """A frozen group of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Stores(Group):
+    """Where the journal and Redis are. A URL that is None means: the private one under `home`."""
+
+    home: Annotated[Path, AfterValidator(_absolute)]
+    redis_url: Annotated[StoreUrl, AfterValidator(_redis)] | None = None
+    database_url: Annotated[StoreUrl, AfterValidator(_database)] | None = None
+    appendfsync: Literal["everysec", "always"] = "everysec"
+    """Of the private Redis. `everysec` may lose a second on a power cut, which the journal repairs."""
+
+    @property
+    def are_embedded(self) -> bool:
+        """Whether no store outside `home` is named."""
+        return self.redis_url is None and self.database_url is None
+
+
+class Exchange(Group):
+    """How to reach the exchange, and how long to wait for it."""
+
+    futures_url: str | None = None
+    """Base URL ending in `/fapi`. None in modes paper and dry_run: whoever starts the local exchange fills it in."""
+    spot_url: str | None = None
+    """Base URL ending in `/api`. None: as above."""
+    api_key: Secret | None = None
+    api_secret: Secret | None = None
+    recv_window_ms: Ms = 3000
+    connect_timeout_ms: Ms = 3000
+    read_timeout_ms: Ms = 12_000
+    outer_deadline_ms: Ms = 15_000
+    """When a request is given up whatever the socket does."""
+    pin_to_send_limit_ms: Ms = 500
+    """An attempt whose timestamp was pinned longer ago than this is not sent."""
+    clock_refresh_s: Seconds = 30
+    clock_max_age_s: Seconds = 60
+    """An estimate of the exchange's clock older than this is no estimate."""
+
+
+class Horizons(Group):
+    """How long and how often to look before something counts as absent, stuck or healthy (PROTOCOL.md, Reconcile)."""
+
+    fence_margin_ms: Ms = 2000
+    absent_answers: Count = 3
+    absent_spread_usdm_ms: Ms = 5000
+    absent_spread_spot_ms: Ms = 10_000
+    absent_spread_algo_ms: Ms = 30_000
+    all_orders_lookback_ms: Ms = 60_000
+    max_read_lag_ms: Ms = 15_000
+    quarantine_after_ms: Ms = 120_000
+    healthy_for_ms: Ms = 30_000
+    """How long the venue must have left no outcome unknown before absence may be concluded."""
+
+
+class Guard(Group):
+    """The Redis lease and result cache of an intent, and where they and their neighbors are kept."""
+
+    lease_ttl_ms: Ms = 4000
+    lease_renew_ms: Ms = 1000
+    result_ttl_s: Seconds = 259_200
+    namespace: Namespace = "idempotency:effect"
+    breaker_namespace: Namespace = "circuit_breaker"
+    kill_switch_key: Namespace = "quantum:global:kill_switch"
+
+
+class Retry(Group):
+    """Attempts of one intent. Only what is certainly not executed is tried again."""
+
+    max_attempts: Count = 5
+    backoff_base_ms: Ms = 200
+    backoff_max_ms: Ms = 30_000
+
+
+class Workers(Group):
+    """Worker processes per queue."""
+
+    urgent: Count = 1
+    orders: Count = 2
+    positions: Count = 1
+    ledger: Count = 1
+    pnl: Count = 1
+    signals: Count = 1
+
+
+class Sweep(Group):
+    """The journal's sweep for what should be moving and is not."""
+
+    interval_ms: Ms = 1000
+    batch_size: Annotated[int, Field(ge=1, le=100_000)] = 500
+    max_rescues: Count = 3
+    """Rescues in a row without any change of state before an intent is quarantined as poison."""
+    kill_switch_poll_ms: Ms = 200
+    """How often the Redis key of the kill switch is mirrored into the journal."""
+
+
+class Poll(Group):
+    """Reading positions, trades and balances for the books."""
+
+    interval_ms: Ms = 5000
+    weight_share: Annotated[Decimal, Field(gt=0, lt=1)] = Decimal("0.10")
+    """The part of the exchange's request weight that reading may use; orders and reconciliation have the rest."""
+
+
+class Metrics(Group):
+    """The exporter."""
+
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+
+
+class Policy(Group):
+    """What an intent may do unless it says otherwise. File policy.yaml."""
+
+    valid_for_s: Seconds = 30
+    """Validity of an intent that opens risk, from enqueue."""
+    permit_wait_ms: Ms = 1200
+
+
+class Universe(Group):
+    """The symbols that may be traded, per venue. File universe.yaml."""
+
+    usdm: Annotated[tuple[Symbol, ...], AfterValidator(_unique)] = ("BTCUSDT", "ETHUSDT")
+    spot: Annotated[tuple[Symbol, ...], AfterValidator(_unique)] = ("BTCUSDT", "ETHUSDT")
+
+
+class Settings(Group):
+    """All that can be configured. Built by `load_settings`; every construction is checked, none can be changed."""
+
+    mode: TradingMode
+    account: Account = "main"
+    permits_bypassed: bool = False
+    """Only by `TESTNET=true`, only in mode testnet."""
+    stores: Stores
+    exchange: Exchange = Exchange()
+    horizons: Horizons = Horizons()
+    guard: Guard = Guard()
+    retry: Retry = Retry()
+    workers: Workers = Workers()
+    sweep: Sweep = Sweep()
+    poll: Poll = Poll()
+    metrics: Metrics = Metrics()
+    policy: Policy = Policy()
+    universe: Universe = Universe()
+    config_folder: Path | None = None
+    """Where the files were read; None: built-in defaults."""
+    sources: Mapping[str, str] = Field(default_factory=dict, repr=False)
+    """Dotted field name to where its value comes from. Fields that are not in it have their default."""
+
+    @model_validator(mode="after")
+    def _fits_its_mode(self) -> Self:
+        if self.mode is TradingMode.LIVE:
+            raise ValueError(LIVE_REFUSED)
+        if self.permits_bypassed and self.mode is not TradingMode.TESTNET:
+            raise ValueError("permits are bypassed in mode testnet only")
+        for name, url, suffix in (
+            ("futures_url", self.exchange.futures_url, "/fapi"),
+            ("spot_url", self.exchange.spot_url, "/api"),
+        ):
+            if url is not None and (error := exchange_url_error(url, suffix=suffix, mode=self.mode)):
+                raise ValueError(f"exchange.{name} {error}")
+        return self
+
+    def with_exchange(self, *, futures_url: str, spot_url: str) -> "Settings":
+        """Return these settings with the exchange at these base URLs, checked again."""
+        urls = {"futures_url": futures_url, "spot_url": spot_url}
+        return self._with("exchange", self.exchange.model_copy(update=urls), urls)
+
+    def with_stores(self, *, redis_url: str, database_url: str) -> "Settings":
+        """Return these settings with these stores, checked again."""
+        urls = {"redis_url": redis_url, "database_url": database_url}
+        fields = {"home": self.stores.home, "appendfsync": self.stores.appendfsync}
+        return self._with("stores", Stores.model_validate({**fields, **urls}), urls)
+
+    def _with(self, name: str, group: Group, changed: Mapping[str, str]) -> "Settings":
+        sources = {**self.sources, **{f"{name}.{field}": "started here" for field in changed}}
+        values = {field: getattr(self, field) for field in Settings.model_fields}
+        return Settings.model_validate({**values, name: group, "sources": sources})

@@ -1,0 +1,164 @@
+"""Puts an installation together from settings: stores opened and stamped, queue port, gateway."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from app.clock import Clock
+from app.delivery import Delivery
+from app.exchange.gateway import ExchangeGateway, GatewayConfig
+from app.journal import meta, migrate
+from app.journal.engine import Journal
+from app.settings import Settings, load_settings
+
+REDIS_TIMEOUT_S: Final = 5
+SENTINEL_SCHEME: Final = "redis+sentinel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """One account in one mode: its settings and its opened stores. Safe to make before a fork: connections are lazy."""
+
+    settings: Settings
+    clock: Clock
+    redis_url: str
+    journal: Journal
+    redis: Redis
+    delivery: Delivery
+    meta: meta.Meta
+
+    @property
+    def account(self) -> str:
+        """The account label."""
+        return self.settings.account
+
+    @property
+    def mode(self) -> str:
+        """The trading mode."""
+        return self.settings.mode.value
+
+    def gateway(self) -> ExchangeGateway:
+        """Return a gateway of this process; it connects when it is first used."""
+        return make_gateway(self.settings, self.clock)
+
+
+def settings_from_environment() -> Settings:
+    """Return the settings of this process.
+
+    Raises:
+        SettingsError: they are not usable; says all that is wrong.
+    """
+    return load_settings(os.environ, Path.cwd())
+
+
+def open_installation(settings: Settings, clock: Clock) -> Installation:
+    """Open the stores that `settings` name, starting the private Redis and making the journal's tables where needed.
+
+    Raises:
+        WrongInstallationError: the journal belongs to another account or mode.
+        StoreUnavailableError: a store does not answer.
+        EmbeddedRedisError: the private Redis cannot be started.
+    """
+    journal = open_journal(settings)
+    stamp = meta.claim(journal, account=settings.account, mode=settings.mode.value, now_ms=clock.now_ms())
+    url = redis_url(settings, clock)
+    redis = connect_redis(url)
+    return Installation(
+        settings=settings,
+        clock=clock,
+        redis_url=url,
+        journal=journal,
+        redis=redis,
+        delivery=Delivery(redis, account=settings.account, mode=settings.mode.value),
+        meta=stamp,
+    )
+
+
+def open_journal(settings: Settings) -> Journal:
+    """Open the journal at its newest schema.
+
+    Raises:
+        StoreUnavailableError: the database does not answer.
+    """
+    journal = Journal(database_url(settings))
+    migrate.upgrade(journal)
+    return journal
+
+
+def database_url(settings: Settings) -> str:
+    """Return the URL of the journal: the configured one, or SQLite under the home folder."""
+    if settings.stores.database_url is not None:
+        return settings.stores.database_url.reveal()
+    from app.embedded.home import prepare_home
+
+    return f"sqlite:///{prepare_home(settings.stores.home) / 'journal.db'}"
+
+
+def redis_url(settings: Settings, clock: Clock) -> str:
+    """Return the URL of Redis: the configured one, or that of the private server, which is started if need be."""
+    if settings.stores.redis_url is not None:
+        return settings.stores.redis_url.reveal()
+    from app.embedded.redis_server import ensure_redis
+
+    return ensure_redis(settings.stores.home, clock, appendfsync=settings.stores.appendfsync).url
+
+
+def connect_redis(url: str, *, timeout_s: int = REDIS_TIMEOUT_S) -> Redis:
+    """Return a client that sends every command once: redis-py's own retries repeat writes whose answer was lost."""
+    options: Mapping[str, object] = {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "health_check_interval": 0,
+    }
+    if urlsplit(url).scheme == SENTINEL_SCHEME:
+        return _sentinel(url, options)
+    return Redis.from_url(url, **options)
+
+
+def make_gateway(settings: Settings, clock: Clock) -> ExchangeGateway:
+    """Return a gateway to the exchange that `settings` name.
+
+    Raises:
+        ValueError: no exchange is named.
+    """
+    exchange = settings.exchange
+    if exchange.futures_url is None or exchange.spot_url is None:
+        raise ValueError(
+            "no exchange is named: set BINANCE_FUTURES_URL and BINANCE_SPOT_URL, or start one with `fillonce up`"
+        )
+    return ExchangeGateway(
+        GatewayConfig(
+            futures_url=exchange.futures_url,
+            spot_url=exchange.spot_url,
+            api_key=exchange.api_key.reveal if exchange.api_key else str,
+            api_secret=exchange.api_secret.reveal if exchange.api_secret else str,
+            recv_window_ms=exchange.recv_window_ms,
+            connect_timeout_ms=exchange.connect_timeout_ms,
+            read_timeout_ms=exchange.read_timeout_ms,
+            outer_deadline_ms=exchange.outer_deadline_ms,
+        ),
+        clock,
+    )
+
+
+def _sentinel(url: str, options: Mapping[str, object]) -> Redis:
+    parts = urlsplit(url)
+    hosts = [_host(item) for item in parts.netloc.rpartition("@")[2].split(",")]
+    credentials = {"username": parts.username or None, "password": parts.password} if "@" in parts.netloc else {}
+    sentinel = Sentinel(hosts, sentinel_kwargs={"socket_timeout": REDIS_TIMEOUT_S})
+    client: Redis = sentinel.master_for(parts.path.strip("/") or "mymaster", **options, **credentials)
+    return client
+
+
+def _host(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return (host, int(port)) if host else (text, 26379)

@@ -1,0 +1,52 @@
+"""Real stores for every test that asks: a Redis per test process, a PostgreSQL per test run, a fresh database per test."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.postgres import Postgres
+from tests.support.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The server behind `redis_url`, for tests that kill, pause or change it: the next test gets it repaired."""
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """An empty real server with its append-only file on and noeviction."""
+    redis_server.renew()
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """The PostgreSQL of this test run; `TEST_DATABASE_URL` names another, on which databases may be created."""
+    base = tmp_path_factory.getbasetemp()
+    # Under xdist every process has its own folder inside the run's.
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    server = Postgres(run / "postgres", url=os.environ.get("TEST_DATABASE_URL"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> Iterator[str]:
+    """The URL of a fresh, empty PostgreSQL database."""
+    with postgres_server.fresh_database() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a fresh, empty database: the same test runs on both kinds."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'journal.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
