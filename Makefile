@@ -11,11 +11,12 @@ WORKERS ?= 2
 
 # pip does not take away what the lock no longer names, and the scripts in .venv hold the path of this folder. So another
 # lock, or another folder, means a new .venv; another pyproject.toml only means that the project is registered again.
+# Both go by content, not by time.
 LOCK_ID := $(shell { pwd -P; cat requirements.txt; } | cksum | cut -d ' ' -f 1)
 PROJECT_ID := $(shell cat pyproject.toml | cksum | cut -d ' ' -f 1)
 LOCKED := .venv/.locked-$(LOCK_ID)
 INSTALLED := .venv/.installed-$(PROJECT_ID)
-PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet
+PIP := .venv/bin/python -m pip --disable-pip-version-check -qq
 
 .PHONY: help
 help: ## list what there is
@@ -26,14 +27,14 @@ help: ## list what there is
 install: $(INSTALLED) ## make .venv and install all into it (PYTHON=python3.12 picks the interpreter of a new one)
 	@echo "fillonce is installed in .venv, on $$(.venv/bin/python --version)."
 
-$(LOCKED): requirements.txt
+$(LOCKED):
 	@python=$$(sh ops/find-python.sh "$(PYTHON)") \
 		&& echo "Installing the locked packages into .venv, with $$python; this takes about a minute." \
 		&& "$$python" -m venv --clear .venv
 	@$(PIP) install --require-hashes -r requirements.txt
 	@touch $@
 
-$(INSTALLED): pyproject.toml $(LOCKED)
+$(INSTALLED): $(LOCKED)
 	@rm -f .venv/.installed-*
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@

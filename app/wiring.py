@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from redis import Redis
@@ -14,7 +14,8 @@ from redis.sentinel import Sentinel
 
 from app.clock import Clock
 from app.delivery import Delivery
-from app.exchange.gateway import ExchangeGateway, GatewayConfig
+from app.exchange.config import GatewayConfig
+from app.exchange.gateway import ExchangeGateway
 from app.journal import meta, migrate
 from app.journal.engine import Journal
 from app.settings import Settings, load_settings
@@ -142,9 +143,9 @@ def make_gateway(settings: Settings, clock: Clock) -> ExchangeGateway:
             api_key=exchange.api_key.reveal if exchange.api_key else str,
             api_secret=exchange.api_secret.reveal if exchange.api_secret else str,
             recv_window_ms=exchange.recv_window_ms,
-            connect_timeout_ms=exchange.connect_timeout_ms,
-            read_timeout_ms=exchange.read_timeout_ms,
-            outer_deadline_ms=exchange.outer_deadline_ms,
+            connect_timeout_s=exchange.connect_timeout_ms / 1000,
+            read_timeout_s=exchange.read_timeout_ms / 1000,
+            outer_deadline_s=exchange.outer_deadline_ms / 1000,
         ),
         clock,
     )
@@ -154,7 +155,7 @@ def _sentinel(url: str, options: Mapping[str, object]) -> Redis:
     parts = urlsplit(url)
     hosts = [_host(item) for item in parts.netloc.rpartition("@")[2].split(",")]
     credentials = {"username": parts.username or None, "password": parts.password} if "@" in parts.netloc else {}
-    sentinel = Sentinel(hosts, sentinel_kwargs={"socket_timeout": REDIS_TIMEOUT_S})
+    sentinel: Any = Sentinel(hosts, sentinel_kwargs={"socket_timeout": REDIS_TIMEOUT_S})  # type: ignore[no-untyped-call]  # redis-py has no types here
     client: Redis = sentinel.master_for(parts.path.strip("/") or "mymaster", **options, **credentials)
     return client
 

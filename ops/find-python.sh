@@ -19,10 +19,11 @@ else:
 asked=${1:-}
 old=
 bare=
+[ -n "$asked" ] || set -- python3.13 python3.12 python3.11 python3
 
 # A name on PATH proves little (a version manager leaves names there that only print an error), so each is run.
 # Plain python3 comes last: it may be newer than what fillonce is tried on.
-for python in ${asked:-python3.13 python3.12 python3.11 python3}; do
+for python; do
     verdict=$("$python" -c "$probe" 2>/dev/null) || continue
     version=${verdict#* }
     case $verdict in

@@ -1,4 +1,4 @@
-"""Real stores for every test that asks: a Redis per test process, a PostgreSQL per test run, a fresh database per test."""
+"""Real stores for tests that ask: a Redis per process, a PostgreSQL per run, a fresh database per test."""
 
 import os
 from collections.abc import Iterator

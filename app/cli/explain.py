@@ -1,6 +1,7 @@
 """`fillonce explain`: what an answer of the exchange means, and what the system does about it."""
 
 import json
+import textwrap
 from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Annotated, Final, cast
@@ -9,13 +10,15 @@ import typer
 
 from app.job_safety.failure_classifier import classify_answer, describe, gate_of
 from app.job_safety.failure_row import Method, Row
-from app.job_safety.failure_table import BY_RULE, TABLE
-from app.job_safety.outcome import Advice, Certainty, Failure, Venue
+from app.job_safety.failure_table import TABLE
+from app.job_safety.outcome import Advice, Certainty, Failure, FailureClass, Venue
 
 CONTEXT_SETTINGS: Final = MappingProxyType({"ignore_unknown_options": True})
 """Mount the command with these: a code such as -2010 must not be taken for an option."""
 
 _USUAL_STATUS: Final = 400
+_STATUS_OF_CLASS: Final = MappingProxyType({FailureClass.RATE_LIMITED: 429, FailureClass.BANNED: 418})
+_TEXT_WIDTH: Final = 96
 _CERTAINTY: Final = MappingProxyType(
     {
         Certainty.NOT_SENT: "it never left",
@@ -75,7 +78,8 @@ def _failures(
         and (status is None or status in row.statuses)
     ]
     seen = set()
-    for row in rows if code is not None and rows else [None]:
+    # The last round has no row to go by: it shows what any other status or text would mean.
+    for row in [*(rows if code is not None else []), None]:
         said = message if message is not None else _example_text(row)
         failure = _classify(venue, method, code, status or _usual_status(row), said)
         if failure is not None and failure.rule not in seen:
@@ -93,9 +97,12 @@ def _classify(venue: Venue, method: Method, code: int | None, status: int, messa
 
 
 def _usual_status(row: Row | None) -> int:
-    """Return 400, where codes are at home, or the lowest error status of a row that does not take 400."""
-    if row is None or _USUAL_STATUS in row.statuses:
+    """Return the status with which such an answer usually comes: mostly 400, where codes are at home."""
+    if row is None:
         return _USUAL_STATUS
+    usual = _STATUS_OF_CLASS.get(row.failure_class, _USUAL_STATUS)
+    if usual in row.statuses:
+        return usual
     return min(status for status in row.statuses if status >= _USUAL_STATUS)
 
 
@@ -130,7 +137,7 @@ def _as_text(failure: Failure, venue: Venue, method: Method) -> str:
     said = f'\n  "{failure.message}"' if failure.message and failure.code is not None else ""
     certain = "says nothing about any order" if method == "query" else _CERTAINTY[failure.certainty]
     lines = (
-        ("rule", failure.rule if failure.rule in BY_RULE else f"{failure.rule} (not in the table)"),
+        ("rule", failure.rule),
         ("class", failure.failure_class.value),
         ("certainty", f"{failure.certainty.value} ({certain})"),
         ("advice", f"{failure.advice.value} ({_ADVICE[failure.advice]})"),
@@ -139,4 +146,5 @@ def _as_text(failure: Failure, venue: Venue, method: Method) -> str:
         ("closes", gate_of(failure).value),
     )
     table = "\n".join(f"  {name:<10} {value}" for name, value in lines)
-    return f"{head}{said}\n\n{table}\n\n  {describe(failure)}\n"
+    text = textwrap.fill(describe(failure), width=_TEXT_WIDTH, initial_indent="  ", subsequent_indent="  ")
+    return f"{head}{said}\n\n{table}\n\n{text}\n"

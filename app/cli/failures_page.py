@@ -1,4 +1,7 @@
-"""docs/reference/failures.md, made from the failure table: `python -m app.cli.failures_page > docs/reference/failures.md`."""
+"""The page docs/reference/failures.md, made from the failure table.
+
+`python -m app.cli.failures_page > docs/reference/failures.md` writes it anew.
+"""
 
 import sys
 
@@ -81,12 +84,11 @@ def _statuses(statuses: frozenset[int]) -> str:
 
 
 def _codes(codes: frozenset[int | Code]) -> str:
-    numbers = [f"-{span}" for span in _spans({-code for code in codes if isinstance(code, int)})]
     words = ["none"] if Code.ABSENT in codes else []
-    return ", ".join([*words, *(span.replace("–", " to -") for span in numbers)])
+    return ", ".join([*words, *_spans({-code for code in codes if isinstance(code, int)}, sign="-")])
 
 
-def _spans(numbers: set[int]) -> list[str]:
+def _spans(numbers: set[int], sign: str = "") -> list[str]:
     """Return `numbers` in order, three or more neighbors as one span."""
     spans: list[list[int]] = []
     for number in sorted(numbers):
@@ -94,11 +96,13 @@ def _spans(numbers: set[int]) -> list[str]:
             spans[-1].append(number)
         else:
             spans.append([number])
-    return [
-        text
-        for span in spans
-        for text in ([f"{span[0]}–{span[-1]}"] if len(span) > 2 else [str(number) for number in span])
-    ]
+    parts = []
+    for span in spans:
+        if len(span) > 2:
+            parts.append(f"{sign}{span[0]} to {sign}{span[-1]}")
+        else:
+            parts.extend(f"{sign}{number}" for number in span)
+    return parts
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 The queue carries keys only. A job's description is for people who look at a dashboard; nothing reads it back.
 """
 
+import json
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -22,6 +24,8 @@ JOB_FUNCTIONS: Final = {
     kind: f"workers.jobs.run_{kind}" for kind in ("order", "cancel", "position", "ledger", "pnl", "signal", FOLLOWUP)
 }
 """The only functions that a worker of ours will call, by type of work."""
+
+_KIND_OF: Final = {function: kind for kind, function in JOB_FUNCTIONS.items()}
 
 RESULT_TTL_S: Final = 600
 FAILURE_TTL_S: Final = 24 * 3600
@@ -94,10 +98,10 @@ class Delivery:
         except RedisError as error:
             raise StoreUnavailableError(f"redis: {error}") from error
 
-    def bury_worker(self, name: str) -> list[str]:
-        """Take a dead worker out of RQ's books and give its job, and any job caught between two lists, back.
+    def bury_worker(self, name: str) -> list[Parcel]:
+        """Take a dead worker out of RQ's books; return its job, and any job caught between two lists.
 
-        Only for a worker that is known to be dead. Returns the ids of the jobs given back.
+        Only for a worker that is known to be dead. The caller delivers them again, by force.
 
         Raises:
             StoreUnavailableError: Redis did not answer; calling again is safe.
@@ -107,25 +111,42 @@ class Delivery:
         except RedisError as error:
             raise StoreUnavailableError(f"redis: {error}") from error
 
-    def _bury(self, name: str) -> list[str]:
+    def _bury(self, name: str) -> list[Parcel]:
         worker_key = f"rq:worker:{name}"
         current, raw_queues = cast("list[bytes | None]", self._redis.hmget(worker_key, ["current_job", "queues"]))
         queues = [queue for queue in (raw_queues or b"").decode().split(",") if queue]
-        given_back: list[str] = []
+        stranded: list[tuple[str, str]] = []
+        if current is not None and queues:
+            stranded.append((current.decode(), queues[0]))
+        for queue in queues:
+            # A job between dequeue and start lies here without a worker's name on it. A live worker's job that is
+            # delivered again with the dead one's is turned away by its guard.
+            raw = cast("list[bytes]", self._redis.lrange(f"rq:queue:{queue}:intermediate", 0, MAX_BATCH))
+            stranded += [(item.decode(), queue) for item in raw]
+        parcels = [parcel for job_id, queue in stranded if (parcel := self._parcel_of(job_id, queue)) is not None]
         with self._redis.pipeline(transaction=True) as pipe:
+            for job_id, queue in stranded:
+                self._forget_run(pipe, job_id, queue)
             pipe.srem("rq:workers", worker_key)
             for queue in queues:
                 pipe.srem(f"rq:workers:{queue}", worker_key)
             pipe.delete(worker_key)
-            if current is not None and queues:
-                given_back.append(current.decode())
-                self._take_back(pipe, current.decode(), queues[0])
             pipe.execute()
-        for queue in queues:
-            given_back += self._empty_intermediate(queue)
-        return given_back
+        return parcels
 
-    def _take_back(self, pipe: Any, job_id: str, queue: str) -> None:
+    def _parcel_of(self, job_id: str, queue_name: str) -> Parcel | None:
+        """Read back which key a job of ours names; anything else is left to RQ."""
+        data, description = cast("list[bytes | None]", self._redis.hmget(f"rq:job:{job_id}", ["data", "description"]))
+        try:
+            function, _, arguments, _ = json.loads(zlib.decompress(data or b""))
+            kind = _KIND_OF[function]
+            (key,) = arguments
+        except (zlib.error, ValueError, KeyError, TypeError):
+            return None
+        queue = queue_name.partition(".")[0]
+        return Parcel(key=str(key), type=kind, queue=queue, description=(description or b"").decode())
+
+    def _forget_run(self, pipe: Any, job_id: str, queue: str) -> None:
         raw = cast("Iterable[bytes]", self._redis.zrange(f"rq:wip:{queue}", 0, -1))
         running = [item for item in raw if item.decode().partition(":")[0] == job_id]
         if running:
@@ -135,20 +156,6 @@ class Delivery:
         pipe.delete(f"rq:executions:{job_id}")
         pipe.lrem(f"rq:queue:{queue}", 0, job_id)
         pipe.lrem(f"rq:queue:{queue}:intermediate", 0, job_id)
-        if self._redis.exists(f"rq:job:{job_id}"):
-            pipe.hset(f"rq:job:{job_id}", "status", JobStatus.QUEUED.value)
-            pipe.lpush(f"rq:queue:{queue}", job_id)
-
-    def _empty_intermediate(self, queue: str) -> list[str]:
-        # A job between dequeue and start lies here, without a worker's name on it. A live worker's job that is taken
-        # back with the dead one's is delivered twice, which the guard turns away.
-        moved = []
-        for _ in range(MAX_BATCH):
-            item = self._redis.lmove(f"rq:queue:{queue}:intermediate", f"rq:queue:{queue}", "RIGHT", "LEFT")
-            if item is None:
-                break
-            moved.append(cast("bytes", item).decode())
-        return moved
 
     def _push(self, queue: str, parcels: Sequence[Parcel], *, force: bool) -> int:
         name = self.queue_name(queue)

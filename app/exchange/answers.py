@@ -19,34 +19,35 @@ from app.exchange.models import (
     PinnedOrder,
 )
 from app.job_safety.outcome import Accepted, ExchangeOrder, Venue
-from app.money import ZERO, parse
+from app.money import EXACT, ZERO, parse
 
 JsonObject: TypeAlias = Mapping[str, Any]
 _Item = TypeVar("_Item")
 
 _AVERAGE: Final = Context(prec=28)
-"""Spot tells no average price; it is the quotient of two exact sums, rounded to this precision, and for display only."""
+"""Spot tells no average price; it is the quotient of two exact sums, rounded to this precision, for display only."""
 
 
-def load(body: str) -> object:
+def load(body: bytes | str) -> object:
     """Return the value of a JSON text, numbers exact.
 
     Raises:
         AnswerShapeError: not JSON, or nested so deeply that it cannot be read.
     """
     try:
-        value: object = json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
+        told = body if isinstance(body, str) else body.decode("utf-8")
+        value: object = json.loads(told, parse_float=Decimal, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise AnswerShapeError(f"the body is not JSON: {body[:80]!r}") from error
     return value
 
 
-def load_object(body: str) -> JsonObject:
+def load_object(body: bytes | str) -> JsonObject:
     """Return the JSON object in `body`."""
     return _object(load(body))
 
 
-def load_list(body: str, of: Callable[[JsonObject], _Item]) -> list[_Item]:
+def load_list(body: bytes | str, of: Callable[[JsonObject], _Item]) -> list[_Item]:
     """Return what `of` makes of each object of the JSON list in `body`."""
     value = load(body)
     if not isinstance(value, list):
@@ -54,7 +55,7 @@ def load_list(body: str, of: Callable[[JsonObject], _Item]) -> list[_Item]:
     return [of(_object(item)) for item in value]
 
 
-def accepted_order(order: PinnedOrder, body: str) -> Accepted:
+def accepted_order(order: PinnedOrder, body: bytes) -> Accepted:
     """Return the proof that `order` was taken.
 
     Raises:
@@ -67,10 +68,10 @@ def accepted_order(order: PinnedOrder, body: str) -> Accepted:
             f"the answer is about {read.client_order_id!r} on {read.symbol!r}, "
             f"not about {order.client_order_id!r} on {order.symbol!r}"
         )
-    return Accepted(order=read, raw=body)
+    return Accepted(order=read, raw=body.decode("utf-8"))
 
 
-def accepted_cancel(cancel: PinnedCancel, body: str) -> CancelAccepted:
+def accepted_cancel(cancel: PinnedCancel, body: bytes) -> CancelAccepted:
     """Return the proof that `cancel` was taken.
 
     Raises:
@@ -88,7 +89,7 @@ def accepted_cancel(cancel: PinnedCancel, body: str) -> CancelAccepted:
         raise AnswerShapeError(f"the answer is about order {order_id}, not {cancel.order_id}")
     if cancel.client_order_id is not None and client_order_id != cancel.client_order_id:
         raise AnswerShapeError(f"the answer is about {client_order_id!r}, not {cancel.client_order_id!r}")
-    return CancelAccepted(order_id=order_id, client_order_id=client_order_id, order=read, raw=body)
+    return CancelAccepted(order_id=order_id, client_order_id=client_order_id, order=read, raw=body.decode("utf-8"))
 
 
 def plain_order(venue: Venue, told: JsonObject) -> ExchangeOrder:
@@ -185,7 +186,7 @@ def spot_fills(accepted: Accepted) -> tuple[ExchangeTrade, ...]:
             side=order.side,
             price=decimal(fill, "price"),
             quantity=decimal(fill, "qty"),
-            quote_quantity=decimal(fill, "price") * decimal(fill, "qty"),
+            quote_quantity=EXACT.multiply(decimal(fill, "price"), decimal(fill, "qty")),
             commission=decimal(fill, "commission"),
             commission_asset=text(fill, "commissionAsset"),
             time_ms=integer(told, "transactTime"),
@@ -213,7 +214,7 @@ def spot_balance(told: JsonObject, update_time_ms: int) -> Balance:
     return Balance(
         venue=Venue.SPOT,
         asset=text(told, "asset"),
-        wallet=free + decimal(told, "locked"),
+        wallet=EXACT.add(free, decimal(told, "locked")),
         available=free,
         update_time_ms=update_time_ms,
     )
@@ -247,6 +248,14 @@ def income(told: JsonObject) -> Income:
         trade_id=str(told.get("tradeId") or ""),
         info=text(told, "info", ""),
     )
+
+
+def objects(told: JsonObject, name: str) -> list[JsonObject]:
+    """Return a field that is a list of objects."""
+    value = told.get(name)
+    if not isinstance(value, list):
+        raise AnswerShapeError(f"{name}: expected a list, got {value!r:.80}")
+    return [_object(item) for item in value]
 
 
 def text(told: JsonObject, name: str, default: str | None = None) -> str:

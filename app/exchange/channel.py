@@ -21,8 +21,8 @@ _ORDER_COUNT: Final = re.compile(r"x-mbx-order-count-(\d+[smhd])")
 class ExchangeChannel:
     """Calls endpoints by their python-binance names, each call sent once.
 
-    Nothing is opened before the first call, and a process that was forked off opens its own: a shared connection would mix
-    two processes' answers. Threads may share a channel; every call carries its own state.
+    Nothing is opened before the first call, and a process that was forked off opens its own: a shared connection would
+    mix two processes' answers. Threads may share a channel; every call carries its own state.
     """
 
     def __init__(self, config: GatewayConfig, clock: Clock) -> None:
@@ -66,8 +66,8 @@ class ExchangeChannel:
         if self._opened_by == os.getpid():
             return
         if self._opened_by is not None:
-            # Forked: the lock may have been held by a thread that does not exist here, and the sockets are the parent's.
-            # Closing our copies of them does not end the parent's connections.
+            # Forked: the lock may have been held by a thread that does not exist here, and the sockets are the
+            # parent's. Closing our copies of them does not end the parent's connections.
             self._opening = threading.Lock()
             self.close()
         with self._opening:

@@ -1,8 +1,8 @@
 """python-binance as a map from names to endpoints, and nothing more.
 
 Its client overwrites `timestamp` and `recvWindow`, invents ids, follows redirects, returns error bodies as data, loses
-answers while parsing errors and shares one response between threads (docs/adr/0004). So `_request`, through which all of
-its endpoint methods go, is replaced: it hands method, address and untouched parameters to the caller's `send`.
+answers while parsing errors and shares one response between threads (docs/adr/0004). So `_request`, through which all
+of its endpoint methods go, is replaced: it hands method, address and untouched parameters to the caller's `send`.
 """
 
 import warnings
@@ -48,8 +48,11 @@ def endpoint_map(*, futures_url: str, spot_url: str, send: SendEndpoint) -> Call
             self.testnet = False
             self.demo = False
 
+        def __del__(self) -> None:
+            """Leave the base's session alone: there is none."""
+
         def _request(self, method: str, uri: str, signed: bool, force_params: bool = False, **kwargs: Any) -> RawAnswer:  # noqa: ARG002, FBT001, FBT002 - the base's signature
             return send(method=method.upper(), url=uri, parameters=kwargs.get("data") or {}, is_signed=signed)
 
     client = EndpointMap()
-    return lambda name: getattr(client, name)  # type: ignore[no-any-return]
+    return lambda name: getattr(client, name)

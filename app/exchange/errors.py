@@ -34,12 +34,14 @@ class AnswerShapeError(ValueError):
     """A body is not what the documentation says: a field is missing, of another type, or not ours."""
 
 
-def unreadable(*, rule: str, message: str, http_status: int | None = None) -> Failure:
+def unreadable(
+    *, rule: str, message: str, http_status: int | None = None, advice: Advice = Advice.RESEND_AFTER_PROOF
+) -> Failure:
     """Return the failure of an answer that came but cannot be relied on."""
     return Failure(
         failure_class=FailureClass.OUTCOME_UNKNOWN,
         certainty=Certainty.UNKNOWN,
-        advice=Advice.RESEND_AFTER_PROOF,
+        advice=advice,
         counts_for_breaker=True,
         alert=AlertLevel.HIGH,
         rule=rule,

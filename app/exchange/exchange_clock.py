@@ -1,8 +1,8 @@
 """What time is it at the exchange? Bounds, measured with a clock that never jumps.
 
-The local wall clock plays no part: it may be wrong, jump or be set back without any effect here. Between the moment a time
-request leaves and the moment its answer is here, the exchange's clock showed `serverTime`. From then on both clocks are
-taken to differ by no more than `DRIFT_PPM`, so with every second the bounds widen a little.
+The local wall clock plays no part: it may be wrong, jump or be set back without any effect here. Between the moment a
+time request leaves and the moment its answer is here, the exchange's clock showed `serverTime`. From then on the speeds
+of both clocks are taken to differ by no more than `DRIFT_PPM`, so with every second the bounds widen a little.
 """
 
 import threading
@@ -109,6 +109,14 @@ class ExchangeClock:
             agreeing = [old for old in state.samples if _bounds(old, now)[0] <= upper and lower <= _bounds(old, now)[1]]
             state.samples = [*agreeing, sample][-_SAMPLES_KEPT:]
         return sample
+
+    def estimate_ms(self, venue: Venue) -> int | None:
+        """Return the latest known bound, however old, without asking anybody; None if there never was one.
+
+        Good enough to date a pause by; never to pin a timestamp.
+        """
+        samples = self._venues[venue].samples
+        return _bounds(samples[-1], self._clock.monotonic())[1] if samples else None
 
     def forget(self, venue: Venue) -> None:
         """Drop what is known: the exchange has just said that our timestamps are wrong."""

@@ -1,7 +1,7 @@
 """What an exchange allows on a symbol: steps, bounds and least notionals, read from exchangeInfo.
 
-A check here saves a round trip and a refusal; it never replaces the exchange's own. What cannot be judged without a price
-(MARKET orders' notional) is judged only if the caller has one.
+A check here saves a round trip and a refusal; it never replaces the exchange's own. What cannot be judged without a
+price (MARKET orders' notional) is judged only if the caller has one.
 """
 
 from collections.abc import Callable, Mapping
@@ -96,7 +96,7 @@ class SymbolRules:
         return self.status == "TRADING"
 
     def round_quantity(self, quantity: Decimal, order_type: str) -> Decimal:
-        """Return `quantity` rounded down to what is allowed for `order_type`, never up; zero if it is below the least."""
+        """Return `quantity` rounded down to what `order_type` allows, never up; zero if that is below the least."""
         rounded = self.quantity.floor(quantity)
         if order_type != "LIMIT":
             rounded = min(rounded, self.market_quantity.floor(quantity))
@@ -105,7 +105,7 @@ class SymbolRules:
         return rounded if rounded >= self.quantity.least else ZERO
 
     def round_price(self, price: Decimal) -> Decimal:
-        """Return `price` rounded down to a tick. For a SELL limit this is the more generous direction: choose knowingly."""
+        """Return `price` rounded down to a tick. For a SELL limit that is the more generous direction."""
         return self.price.floor(price)
 
     def problems(

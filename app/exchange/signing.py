@@ -1,8 +1,8 @@
 """From a pinned request to the exact bytes on the wire, and their signature and hash.
 
-Binance verifies an HMAC over the text it receives. python-binance signs unencoded values and then form-encodes them, so a
-value with `:` or `/` gets a wrong signature. Here the text is built once, signed and sent unchanged, and only values that
-need no encoding are let through.
+Binance verifies an HMAC over the text it receives. python-binance signs unencoded values and then form-encodes them, so
+a value with `:` or `/` gets a wrong signature. Here the text is built once, signed and sent unchanged, and only values
+that need no encoding are let through.
 """
 
 import hashlib
@@ -57,8 +57,8 @@ def order_parameters(order: PinnedOrder) -> dict[str, str]:
 def cancel_parameters(cancel: PinnedCancel) -> dict[str, str]:
     """Return every parameter of the cancel, without the signature.
 
-    Spot replaces the canceled order's client id by `newClientOrderId`, random unless given: the original is sent, so that the
-    order can still be found by it. The order id is preferred where both are known: it can never mean another order.
+    Spot replaces the canceled order's client id by `newClientOrderId`, random unless given: the original is sent, so
+    that the order can still be found by it. The order id is preferred where both are known: it names one order.
     """
     parameters = {"timestamp": str(cancel.timestamp_ms), "recvWindow": str(cancel.recv_window_ms)}
     by_number, by_name = ("algoId", "clientAlgoId") if cancel.is_algo else ("orderId", "origClientOrderId")

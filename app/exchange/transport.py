@@ -1,8 +1,8 @@
 """One HTTP request, sent once, over within its deadline, told by what certainly happened to its bytes.
 
-No layer may repeat a request: urllib3 retries are off, redirects are not followed, cookies and proxies of the environment
-are ignored, and a kept-alive connection that idled for more than a few seconds is replaced *before* sending, so that a server
-which closes idle connections never turns an order into a doubt.
+No layer may repeat a request: urllib3's retries are off and redirects are not followed. There is no session on top of
+it, hence no cookies and no proxies or passwords from the environment. A kept-alive connection that idled for more than
+a few seconds is replaced *before* sending, so that a server which closes idle connections costs no doubt.
 
 Socket timeouts bound one read each; a server that drips a byte a second would hold a request for ever. So the
 sockets themselves know the deadline of the request under way and give every read only what is left of it.
@@ -12,16 +12,14 @@ import http.client
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final
 
-import requests
-import requests.adapters
 import urllib3
 import urllib3.exceptions
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.ssl_ import create_urllib3_context
@@ -37,15 +35,32 @@ _LATE_READS: Final = 64
 """Reads of already arrived bytes that are still allowed after the deadline: a process that was stopped must not turn an
 answer that is waiting in its socket into a doubt."""
 _CHUNK: Final = 65536
+_CONNECTIONS_KEPT: Final = 8
+_FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
+_READING: Final = {"Accept-Encoding": "gzip"}
+_LIBRARY_FAULTS: Final = (
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+    EOFError,
+    ValueError,
+    # What a library raises when an answer surprises it. After sending, its bug must not hide that bytes have left.
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawAnswer:
-    """An HTTP answer that arrived whole. Header names are lower case; `body` is decoded text."""
+    """An HTTP answer that arrived whole. Header names are lower case; `body` is unpacked, not decoded."""
 
     http_status: int
     headers: Mapping[str, str]
-    body: str
+    body: bytes
     sent_monotonic: float
     received_monotonic: float
 
@@ -153,7 +168,7 @@ class _Guarded(HTTPConnection):
         self._wire.sent = True
         super().send(data)
 
-    def getresponse(self) -> urllib3.HTTPResponse:
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as in urllib3 itself
         response = super().getresponse()
         self._opened_or_used = self._wire.clock.monotonic()
         return response
@@ -179,26 +194,12 @@ class _PlainPool(HTTPConnectionPool):
 class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _GuardedTls
 
-    def __init__(self, host: str, port: int | None = None, *, wire: Wire, **kwargs: Any) -> None:
+    def __init__(self, host: str, port: int | None = None, *, wire: Wire, authorities: str, **kwargs: Any) -> None:
         super().__init__(host, port, **kwargs)
-        context = create_urllib3_context()
+        context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
+        context.load_verify_locations(cafile=authorities)
         context.sslsocket_class = _DeadlineTlsSocket
         self.conn_kw.update(wire=wire, ssl_context=context)
-
-
-class _OnceAdapter(requests.adapters.HTTPAdapter):
-    def __init__(self, wire: Wire) -> None:
-        self._pools = {"http": partial(_PlainPool, wire=wire), "https": partial(_TlsPool, wire=wire)}
-        super().__init__(pool_connections=4, pool_maxsize=8, max_retries=urllib3.Retry(0, read=False))
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:  # noqa: FBT001, FBT002 - the base's signature
-        super().init_poolmanager(connections, maxsize, block, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pools
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = self._pools
-        return manager
 
 
 class HttpTransport:
@@ -210,114 +211,101 @@ class HttpTransport:
         self._clock = clock
         self._wire = Wire(clock)
         self._connect_timeout_s = connect_timeout_s
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.headers.update({"User-Agent": "fillonce", "Accept": "application/json"})
+        self._headers = {"User-Agent": "fillonce", "Accept": "application/json"}
         if api_key:
-            self._session.headers["X-MBX-APIKEY"] = api_key
-        if ca_file is not None:
-            self._session.verify = ca_file
-        if proxy_url is not None:
-            self._session.proxies = {"http": proxy_url, "https": proxy_url}
-        adapter = _OnceAdapter(self._wire)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+            self._headers["X-MBX-APIKEY"] = api_key
+        self._manager: urllib3.PoolManager = (
+            urllib3.PoolManager(maxsize=_CONNECTIONS_KEPT)
+            if proxy_url is None
+            else urllib3.ProxyManager(proxy_url, maxsize=_CONNECTIONS_KEPT)
+        )
+        pools: dict[str, Any] = {
+            "http": partial(_PlainPool, wire=self._wire),
+            "https": partial(_TlsPool, wire=self._wire, authorities=ca_file or DEFAULT_CA_BUNDLE_PATH),
+        }
+        self._manager.pool_classes_by_scheme = pools
 
     def send(self, request: HttpRequest, *, deadline_s: float, read_timeout_s: float) -> RawAnswer:
         """Send `request` once and return the answer, whatever its status.
 
         Args:
             request: What to send.
-            deadline_s: Seconds until it is over, connecting and reading the whole body included. Only the resolver's own
-                timeouts (before anything is sent) are outside of our reach.
+            deadline_s: Seconds until it is over, connecting and reading the whole body included. Only the resolver's
+                own timeouts (before anything is sent) are outside of our reach.
             read_timeout_s: Seconds of silence that are taken for an end.
 
         Raises:
             TransportError: no whole answer.
         """
         is_form = request.method == "POST"
-        url = request.url if is_form or not request.payload else f"{request.url}?{request.payload}"
         started = self._clock.monotonic()
         self._wire.begin(deadline_s=deadline_s, read_timeout_s=read_timeout_s)
         try:
-            with self._session.request(
+            response = self._manager.urlopen(
                 request.method,
-                url,
-                data=request.payload.encode("ascii") if is_form else None,
-                headers={"Content-Type": "application/x-www-form-urlencoded"} if is_form else None,
-                timeout=(min(self._connect_timeout_s, deadline_s), read_timeout_s),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                body = _read_whole(response)
-                return RawAnswer(
-                    http_status=response.status_code,
-                    headers={name.lower(): value for name, value in response.headers.items()},
-                    body=body.decode("utf-8", errors="replace"),
-                    sent_monotonic=started,
-                    received_monotonic=self._clock.monotonic(),
-                )
-        except (
-            requests.RequestException,
-            urllib3.exceptions.HTTPError,
-            http.client.HTTPException,
-            OSError,
-            ValueError,
-        ) as error:
+                request.url if is_form or not request.payload else f"{request.url}?{request.payload}",
+                body=request.payload.encode("ascii") if is_form else None,
+                headers=self._headers | (_FORM if is_form else _READING),
+                timeout=urllib3.Timeout(connect=min(self._connect_timeout_s, deadline_s), read=read_timeout_s),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+            body = _read_whole(response)
+            return RawAnswer(
+                http_status=response.status,
+                headers={name.lower(): value for name, value in response.headers.items()},
+                body=body,
+                sent_monotonic=started,
+                received_monotonic=self._clock.monotonic(),
+            )
+        except _LIBRARY_FAULTS as error:
             # What the whitelist calls "not sent" is believed only if our own socket agrees.
             fault = TransportFault.OTHER if self._wire.sent else fault_of(error)
-            raise TransportError(fault, f"{type(error).__name__}: {_innermost(error)}") from error
+            raise TransportError(fault, f"{type(error).__name__}: {str(error)[:300]}") from error
 
     def close(self) -> None:
         """Close every connection of this process."""
-        self._session.close()
+        self._manager.clear()
 
 
 def fault_of(error: BaseException) -> TransportFault:
     """Return what kind of failure `error` proves; `OTHER` unless its types prove that nothing was sent.
 
-    Only the documented wrapping is followed (requests > MaxRetryError.reason > ProxyError.original_error), never
-    `__context__`: an older, handled error there would prove something about another connection.
+    Only the documented wrapping is followed (MaxRetryError.reason, ProxyError.original_error, SSLError's argument),
+    never `__context__`: an older, handled error there would prove something about another connection.
     """
-    for cause in _wrapped(error):
-        if isinstance(cause, urllib3.exceptions.NameResolutionError):
-            return TransportFault.DNS
-        if isinstance(cause, urllib3.exceptions.NewConnectionError):
-            return TransportFault.CONNECTION_REFUSED
-        if isinstance(cause, urllib3.exceptions.ConnectTimeoutError):
-            return TransportFault.CONNECT_TIMEOUT
-        if isinstance(cause, urllib3.exceptions.ProxyError):
-            is_unreached = isinstance(cause.original_error, urllib3.exceptions.NewConnectionError)
-            return TransportFault.PROXY_REFUSED if is_unreached else TransportFault.OTHER
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return TransportFault.CERTIFICATE
+    cause = error.reason if isinstance(error, urllib3.exceptions.MaxRetryError) else error
+    if isinstance(cause, urllib3.exceptions.NameResolutionError):
+        return TransportFault.DNS
+    if isinstance(cause, urllib3.exceptions.NewConnectionError):
+        return TransportFault.CONNECTION_REFUSED
+    if isinstance(cause, urllib3.exceptions.ConnectTimeoutError):
+        return TransportFault.CONNECT_TIMEOUT
+    if isinstance(cause, urllib3.exceptions.ProxyError):
+        is_unreached = isinstance(cause.original_error, urllib3.exceptions.NewConnectionError)
+        return TransportFault.PROXY_REFUSED if is_unreached else TransportFault.OTHER
+    if isinstance(cause, urllib3.exceptions.SSLError) and cause.args:
+        is_distrusted = isinstance(cause.args[0], ssl.SSLCertVerificationError)
+        return TransportFault.CERTIFICATE if is_distrusted else TransportFault.OTHER
     return TransportFault.OTHER
 
 
-def _wrapped(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    current: object = error
-    while isinstance(current, BaseException) and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        if isinstance(current, urllib3.exceptions.MaxRetryError):
-            current = current.reason
-        else:
-            current = current.args[0] if current.args else None
-
-
-def _innermost(error: BaseException) -> str:
-    *_, last = _wrapped(error)
-    return str(last)[:300]
-
-
-def _read_whole(response: requests.Response) -> bytes:
+def _read_whole(response: urllib3.BaseHTTPResponse) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    for chunk in response.iter_content(_CHUNK):
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise ValueError(f"the body is larger than {MAX_BODY_BYTES} bytes")
-        chunks.append(chunk)
+    try:
+        for chunk in response.stream(_CHUNK):
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                break
+            chunks.append(chunk)
+    except BaseException:
+        # A connection with an unread rest must never serve another request.
+        response.close()
+        raise
+    if size > MAX_BODY_BYTES:
+        response.close()
+        raise ValueError(f"the body is larger than {MAX_BODY_BYTES} bytes")
+    response.release_conn()
     return b"".join(chunks)

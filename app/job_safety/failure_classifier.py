@@ -144,22 +144,27 @@ def _read(body: bytes | str) -> _Answer:
     excerpt = body if isinstance(body, str) else body[:_EXCERPT_BYTES].decode("utf-8", errors="replace")
     try:
         text = body if isinstance(body, str) else body.decode("utf-8")
-        # Only code and msg are read here; numbers stay text, so that none of them can overflow.
+        # Only code and msg are read here, and no number ever becomes a float.
         data = json.loads(text, parse_float=str)
     except (ValueError, RecursionError):
         return _Answer(is_json=False, code=Code.ABSENT, excerpt=excerpt)
     if isinstance(data, list):
-        return _Answer(is_json=True, code=Code.ABSENT, excerpt=excerpt)
+        return _Answer(is_json=True, code=Code.ABSENT)
     if not isinstance(data, dict):
         return _Answer(is_json=False, code=Code.ABSENT, excerpt=excerpt)
     message = data.get("msg")
     code = _code(data["code"]) if "code" in data else Code.ABSENT
-    return _Answer(is_json=True, code=code, message=message if isinstance(message, str) else "", excerpt=excerpt)
+    return _Answer(
+        is_json=True,
+        code=code,
+        message=message if isinstance(message, str) else "",
+        excerpt=excerpt if code is Code.UNREADABLE else "",
+    )
 
 
 def _code(value: object) -> int | Code:
     """Read a code. Some endpoints send it as text, and some send 200 for "done", which is no error."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    if not isinstance(value, int | str):
         return Code.UNREADABLE
     if not _CODE.fullmatch(text := str(value)):
         return Code.UNREADABLE

@@ -15,7 +15,7 @@ from app.job_safety.failure_row import (
     Row,
     row,
 )
-from app.job_safety.outcome import Advice, AlertLevel, FailureClass, Venue
+from app.job_safety.outcome import Advice, AlertLevel, Certainty, FailureClass, Venue
 
 _SPOT = frozenset({Venue.SPOT})
 
@@ -67,6 +67,7 @@ SPOT_ROWS: Final[tuple[Row, ...]] = (
         venues=_SPOT,
         methods=QUERY,
         codes=frozenset({-2026}),
+        certainty=Certainty.UNKNOWN,
         advice=Advice.PERSON,
         alert=AlertLevel.HIGH,
     ),

@@ -15,6 +15,7 @@ from pathlib import Path
 class FaultPoint(StrEnum):
     """Places in dispatch and booking between which a process may die. A new member is a new test case by itself."""
 
+    BEFORE_ADMISSION = "before_admission"
     AFTER_ADMISSION = "after_admission"
     IN_DISPATCH_TRANSACTION = "in_dispatch_transaction"
     AFTER_DISPATCH_COMMIT = "after_dispatch_commit"

@@ -58,10 +58,11 @@ def settle(
     return connection.execute(statement.values(**values, **_failure_columns(failure))).rowcount == 1
 
 
-def note_unknown(connection: Connection, *, key: str, attempt: int, failure: Failure) -> None:
-    """Keep the answer that left an attempt in doubt; its outcome stays open."""
+def note_unknown(connection: Connection, *, key: str, attempt: int, failure: Failure, now_ms: int) -> None:
+    """Keep the answer that left an attempt in doubt, and when; its outcome stays open."""
     statement = update(_A).where(_A.c.key == key, _A.c.attempt == attempt, _A.c.outcome.is_(None))
-    connection.execute(statement.values(answer=failure.message[:MAX_ANSWER], **_failure_columns(failure)))
+    values = {"answer": failure.message[:MAX_ANSWER], "settled_at_ms": now_ms}
+    connection.execute(statement.values(**values, **_failure_columns(failure)))
 
 
 def reopen(connection: Connection, key: str) -> None:
@@ -82,12 +83,15 @@ def keep_evidence(connection: Connection, *, key: str, attempt: int, evidence: M
     )
 
 
-def unknown_since(connection: Connection, *, since_ms: int) -> int:
-    """Return how many attempts the venue has left unknown since `since_ms` (a dead worker's attempt has no rule)."""
-    query = select(_A.c.key).where(
-        _A.c.rule.is_not(None), _A.c.failure_class == "outcome_unknown", _A.c.dispatched_at_ms >= since_ms
+def venue_left_unknown(connection: Connection, *, venue: str, since_ms: int) -> bool:
+    """Return whether an answer of `venue` left an attempt unknown since `since_ms`; our own crashes do not count."""
+    intents = schema.intents
+    query = (
+        select(_A.c.key)
+        .join(intents, intents.c.key == _A.c.key)
+        .where(_A.c.failure_class == "outcome_unknown", _A.c.settled_at_ms >= since_ms, intents.c.venue == venue)
     )
-    return len(connection.execute(query.limit(1)).all())
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def add_proof(connection: Connection, *, key: str, order: ExchangeOrder, source: str, before: str, now_ms: int) -> bool:

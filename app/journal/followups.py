@@ -5,7 +5,7 @@ a second delivery finds the work done. Delivery itself may happen twice, late, o
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -72,6 +72,27 @@ def open_of_kind(connection: Connection, kind: str, *, now_ms: int, limit: int, 
     )
     rows = connection.execute(query.with_for_update(skip_locked=True) if lock else query).mappings()
     return [_from_row(cast("Mapping[str, Any]", row)) for row in rows]
+
+
+def open_of_intent(connection: Connection, intent_key: str, kinds: Sequence[str]) -> list[Followup]:
+    """Return what is still to be done for an intent, of these kinds."""
+    query = select(schema.followups).where(
+        schema.followups.c.intent_key == intent_key,
+        schema.followups.c.done_at_ms.is_(None),
+        schema.followups.c.kind.in_(list(kinds)),
+    )
+    return [_from_row(cast("Mapping[str, Any]", row)) for row in connection.execute(query).mappings()]
+
+
+def overdue(connection: Connection, *, now_ms: int, limit: int) -> list[Followup]:
+    """Return what should have been done by now, of every kind, oldest first."""
+    query = (
+        select(schema.followups)
+        .where(schema.followups.c.done_at_ms.is_(None), schema.followups.c.run_at_ms <= now_ms)
+        .order_by(schema.followups.c.run_at_ms)
+        .limit(limit)
+    )
+    return [_from_row(cast("Mapping[str, Any]", row)) for row in connection.execute(query).mappings()]
 
 
 def finish(connection: Connection, key: str, *, now_ms: int) -> bool:

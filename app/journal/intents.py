@@ -124,6 +124,12 @@ def due(connection: Connection, *, now_ms: int, limit: int) -> list[IntentRow]:
     return _rows(connection, query)
 
 
+def due_in_states(connection: Connection, states: Sequence[IntentState], *, now_ms: int, limit: int) -> list[IntentRow]:
+    """Return intents in any of `states` whose `run_at_ms` has come, oldest first."""
+    named = _T.c.state.in_([state.value for state in states])
+    return _rows(connection, select(_T).where(named, _T.c.run_at_ms <= now_ms).order_by(_T.c.run_at_ms).limit(limit))
+
+
 def in_states(
     connection: Connection, states: Sequence[IntentState], *, limit: int, intent_type: str | None = None
 ) -> list[IntentRow]:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, select, update
 from app.job_safety.errors import WrongInstallationError
 from app.journal import schema
 from app.journal.engine import Journal
+from app.journal.fence import Fence, next_fence
 from app.journal.sql import insert_ignore
 
 
@@ -57,6 +58,11 @@ def load(connection: Connection) -> Meta:
     if meta is None:
         raise WrongInstallationError("this journal has no stamp: open it with `claim` first")
     return meta
+
+
+def raise_fence(connection: Connection, fence: int) -> Fence:
+    """Return the fence after `fence` in the journal's present epoch."""
+    return next_fence(fence, load(connection).epoch)
 
 
 def set_kill_state(connection: Connection, *, state: str, reason: str) -> int:

@@ -32,6 +32,7 @@ class IntentRow:
     opens_risk: bool
     valid_until_ms: int | None
     run_at_ms: int | None
+    not_before_ms: int
     cancel_requested: bool
     executed_quantity: Decimal | None
     average_price: Decimal | None

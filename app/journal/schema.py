@@ -78,8 +78,10 @@ intents = Table(
     Column("leg", Text),
     Column("opens_risk", Boolean, nullable=False),
     Column("valid_until_ms", Millis),
-    # When somebody must act next; NULL: nothing to do by itself.
+    # When the sweeper looks at it again; NULL: nothing moves it by itself.
     Column("run_at_ms", Millis),
+    # A worker that gets it earlier (a stray delivery) leaves it alone.
+    Column("not_before_ms", Millis, nullable=False, server_default="0"),
     Column("cancel_requested", Boolean, nullable=False, server_default=text("false")),
     Column("executed_quantity", ExactDecimal),
     Column("average_price", ExactDecimal),
@@ -143,6 +145,12 @@ attempts = Table(
     Column("answer", Text),
     Column("retry_delay_ms", BigInteger),
     Column("evidence", Text),
+    Index(
+        "attempts_unknown",
+        "settled_at_ms",
+        sqlite_where=text("failure_class = 'outcome_unknown'"),
+        postgresql_where=text("failure_class = 'outcome_unknown'"),
+    ),
     Index("attempts_open", "owner", sqlite_where=text("outcome IS NULL"), postgresql_where=text("outcome IS NULL")),
 )
 

@@ -5,10 +5,10 @@ A variable that is set but empty is an error: whether it means "nothing" or "for
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from app.settings.errors import did_you_mean
 from app.settings.mode import TradingMode
 
 _TRUE: Final = frozenset({"true", "1", "yes"})
@@ -121,8 +121,12 @@ def _misspelled(env: Mapping[str, str]) -> list[str]:
     """Name variables that look like ours and are not: a typo in FILLONCE_ACCOUNT would silently trade as `main`."""
     known = known_names()
     problems = []
-    for name in sorted(set(env) - known):
-        hint = did_you_mean(name, known)
-        if name.startswith(_OUR_PREFIXES) and hint.startswith("did you mean"):
-            problems.append(f"{name} is not a variable that is read: {hint}")
+    for prefix in _OUR_PREFIXES:
+        # What comes after the prefix is compared: with it, all our names look alike.
+        rests = [name.removeprefix(prefix) for name in known if name.startswith(prefix)]
+        for name in sorted(set(env) - known):
+            if not name.startswith(prefix):
+                continue
+            nearest = get_close_matches(name.removeprefix(prefix), rests, n=1, cutoff=0.75)
+            problems += [f"{name} is not a variable that is read: did you mean '{prefix}{rest}'?" for rest in nearest]
     return problems

@@ -21,7 +21,7 @@ class SettingsError(ValueError):
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """Return a hint for an unknown `name`: the nearest valid one, else all of them."""
-    known = sorted(valid)
+    known = sorted(str(each) for each in valid)
     nearest = get_close_matches(name, known, n=1, cutoff=0.6)
     if nearest:
         return f"did you mean {nearest[0]!r}?"

@@ -104,7 +104,7 @@ class Postgres:
 
 def keep(shared: Path) -> None:
     """Run a server until no process uses it."""
-    folder = Path(tempfile.mkdtemp(prefix="fillonce-pg-", dir="/tmp"))  # noqa: S108 - short enough for a socket; mode 0700
+    folder = Path(tempfile.mkdtemp(prefix="fillonce-pg-", dir="/tmp"))
     server = None
     try:
         server = _start(folder)

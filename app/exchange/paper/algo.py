@@ -61,13 +61,12 @@ class AlgoEngine:
         self.by_id: dict[int, AlgoOrder] = {}
         self.open: dict[int, AlgoOrder] = {}
         self.accepted_count: dict[str, int] = {}
+        self._by_client_id: dict[str, AlgoOrder] = {}
         self._futures = futures
 
     def with_client_id(self, client_algo_id: str) -> AlgoOrder | None:
         """The newest conditional order with this id."""
-        return next(
-            (algo for algo in reversed(self.algos.items) if algo.command.client_algo_id == client_algo_id), None
-        )
+        return self._by_client_id.get(client_algo_id)
 
     def place(self, command: PlaceAlgo) -> AlgoOrder:
         """Take in a conditional order.
@@ -87,6 +86,7 @@ class AlgoEngine:
         self.algos.append(algo)
         self.by_id[algo.algo_id] = algo
         self.open[algo.algo_id] = algo
+        self._by_client_id[command.client_algo_id] = algo
         self.accepted_count[command.client_algo_id] = self.accepted_count.get(command.client_algo_id, 0) + 1
         return algo
 

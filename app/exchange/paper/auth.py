@@ -89,7 +89,7 @@ def _recv_window_ms(value: str | None, venue: Venue) -> int:
     if not value:
         return DEFAULT_RECV_WINDOW_MS
     whole, dot, fraction = value.partition(".")
-    if not whole.isdigit() or (dot and (venue is Venue.FUTURES or not fraction.isdigit() or len(fraction) > 3)):  # noqa: PLR2004
+    if not whole.isdigit() or (dot and (venue is Venue.FUTURES or not fraction.isdigit() or len(fraction) > 3)):
         raise illegal_characters("recvWindow", "^[0-9]{1,20}$")
     window_ms = int(whole)
     if venue is Venue.SPOT and window_ms > SPOT_MAX_RECV_WINDOW_MS:

@@ -45,7 +45,6 @@ _UNKNOWN = "Unknown error, please check your request or try again later."
 _DISCONNECTED = "Internal error; unable to process your request. Please try again."
 _ERRORS: dict[CannedReply, tuple[int, int, str]] = {
     CannedReply.UNKNOWN_503: (503, -1000, _UNKNOWN),
-    CannedReply.UNAVAILABLE_503: (503, -1016, "Service Unavailable."),
     CannedReply.DISCONNECTED_503: (503, -1001, _DISCONNECTED),
     CannedReply.THROTTLED_1008: (
         503,
@@ -107,9 +106,14 @@ def canned(name: CannedReply, path: str, now_ms: int) -> Reply:
         return json_reply({"code": code, "msg": message}, status=status, headers=headers)
     if name is CannedReply.UNKNOWN_503_NO_CODE:
         return json_reply({"timestamp": now_ms, "path": path, "msg": _UNKNOWN}, status=503)
+    if name is CannedReply.UNAVAILABLE_503:
+        return json_reply({"msg": "Service Unavailable."}, status=503)
     if name is CannedReply.BANNED_418:
         until = now_ms + _BAN_S * 1000
-        message = f"Way too much request weight used; IP banned until {until}. Please use WebSocket Streams for live updates to avoid bans."
+        message = (
+            f"Way too much request weight used; IP banned until {until}. "
+            "Please use WebSocket Streams for live updates to avoid bans."
+        )
         return json_reply({"code": -1003, "msg": message}, status=418, headers=(("Retry-After", str(_BAN_S)),))
     if name is CannedReply.REDIRECT_307:
         return Reply(status=307, body=b"", headers=(("Location", path),))

@@ -6,6 +6,7 @@ the same orders, trades and balances. Decimals are written as strings.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any
@@ -206,4 +207,5 @@ def decode(record: dict[str, Any]) -> Command:
         TypeError: Unknown or absent fields.
     """
     arguments = {name: Decimal(value) if name in _DECIMALS else value for name, value in record.items() if name != "c"}
-    return _BY_NAME[record["c"]](**arguments)
+    kind: Callable[..., Command] = _BY_NAME[record["c"]]
+    return kind(**arguments)

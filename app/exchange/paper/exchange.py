@@ -37,8 +37,8 @@ class LogMismatchError(Exception):
 class Exchange:
     """Both venues, their market and their clock offset."""
 
-    def __init__(self, log: CommandLog | None = None, prices: dict[str, Decimal] | None = None) -> None:
-        self.market = Market(prices or START_PRICES)
+    def __init__(self, log: CommandLog | None = None) -> None:
+        self.market = Market(START_PRICES)
         self.futures = FuturesEngine(self.market)
         self.spot = SpotEngine(self.market)
         self.algos = AlgoEngine(self.futures)
@@ -108,7 +108,11 @@ class Exchange:
         record = encode(command)
         if result_id is not None:
             record["id"] = result_id
-        self._log.append(record)
+        try:
+            self._log.append(record)
+        except OSError as error:
+            # Memory is now ahead of the disk: an exchange that went on would forget what it answered.
+            raise SystemExit(f"the command log cannot be written: {error}") from error
 
     def _place(self, command: PlaceOrder) -> Order:
         return self.futures.place(command) if command.venue == Venue.FUTURES else self.spot.place(command)
@@ -118,7 +122,7 @@ class Exchange:
             return self.futures.cancel(command.symbol, command.order_id, command.at)
         return self.spot.cancel(command.symbol, command.order_id, command.at, command.new_client_order_id)
 
-    def _apply(self, command: Command) -> Order | AlgoOrder | None:  # noqa: PLR0911  one line per command
+    def _apply(self, command: Command) -> Order | AlgoOrder | None:  # noqa: C901  one case per command
         match command:
             case PlaceOrder():
                 return self._place(command)

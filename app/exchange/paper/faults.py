@@ -142,7 +142,7 @@ class FaultPlan:
     """The schedule in force."""
 
     counters: list[_Counter] = field(default_factory=list)
-    random: Random = field(default_factory=lambda: Random(1))
+    random: Random
 
     @classmethod
     def of(cls, rules: list[FaultRule], seed: int = 1) -> FaultPlan:

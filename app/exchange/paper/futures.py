@@ -36,6 +36,11 @@ class Position:
     open_buys: Decimal = ZERO
     open_sells: Decimal = ZERO
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it needs no margin."""
+        return not (self.amount or self.open_buys or self.open_sells)
+
     def margin(self, mark: Decimal, extra_buys: Decimal = ZERO, extra_sells: Decimal = ZERO) -> Decimal:
         """Initial margin of the worse of both directions, if all (and the extra) orders on one side filled."""
         notional = self.amount * mark
@@ -58,6 +63,7 @@ class FuturesEngine:
         self.taker_rate = Decimal("0.0005")
         self.shape = BookShape()
         self._market = market
+        self._last = {symbol: last_price(spec, market.prices[symbol]) for symbol, spec in self.specs.items()}
 
     def configure(self, command: Configure, shape: BookShape) -> None:
         """Take over fees, depth and limits."""
@@ -68,7 +74,7 @@ class FuturesEngine:
 
     def last(self, symbol: str) -> Decimal:
         """Last (and mark) price on the venue's tick grid."""
-        return last_price(self.specs[symbol], self._market.prices[symbol])
+        return self._last[symbol]
 
     # ---- account ----------------------------------------------------------------------------------------------
 
@@ -83,7 +89,7 @@ class FuturesEngine:
 
     def margin_total(self) -> Decimal:
         """Initial margin of all positions and resting orders."""
-        return sum((position.margin(self.last(symbol)) for symbol, position in self.positions.items()), ZERO)
+        return sum((one.margin(self._last[symbol]) for symbol, one in self.positions.items() if not one.is_idle), ZERO)
 
     def deposit(self, command: Deposit) -> None:
         """Move money into or out of the wallet.
@@ -247,7 +253,8 @@ class FuturesEngine:
         """Fill resting orders that the new price reaches: at their own price, one level's depth at a time."""
         store = self.stores[symbol]
         spec = self.specs[symbol]
-        for order in store.crossed(self.last(symbol)):
+        last = self._last[symbol] = last_price(spec, self._market.prices[symbol])
+        for order in store.crossed(last):
             if not order.is_open:
                 continue
             quantity = order.remaining

@@ -20,6 +20,7 @@ from app.exchange.paper.model import Venue
 from app.exchange.paper.wire import Delivery, Manner, Reply, Request
 
 CONTROL_PREFIX = "/paper/"
+FOREVER_MS = 2**62
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,8 +35,11 @@ class Call:
 
     @property
     def seen_until_ms(self) -> int:
-        """Reads show what happened until then; a read lag puts it into the past."""
-        return self.now_ms - self.strike.read_lag_ms
+        """Reads show what happened until then: all there is, unless a read lag puts it into the past.
+
+        Without a lag no time is compared, since an exchange clock that was set back must not hide orders.
+        """
+        return self.now_ms - self.strike.read_lag_ms if self.strike.read_lag_ms else FOREVER_MS
 
     def check_engine_window(self) -> None:
         """The matching engine's own look at timestamp and recvWindow.
@@ -95,9 +99,7 @@ class Gateway:
         now_ms = self.now_ms()
         strike = NO_STRIKE
         if self.faults is not None:
-            target = Target(
-                method=request.method, path=request.path, venue=route.venue, params=params, now_ms=now_ms
-            )
+            target = Target(method=request.method, path=request.path, venue=route.venue, params=params, now_ms=now_ms)
             strike = self.faults.strike(target)
             if strike.refuse_manner is not None:
                 return Delivery(reply=Reply(body=b""), manner=strike.refuse_manner)
@@ -126,9 +128,7 @@ class Gateway:
             limiter.take_order(call.now_ms)
         return used
 
-    async def _later(
-        self, route: Route, call: Call, headers: tuple[tuple[str, str], ...], delay_ms: int
-    ) -> Delivery:
+    async def _later(self, route: Route, call: Call, headers: tuple[tuple[str, str], ...], delay_ms: int) -> Delivery:
         await asyncio.sleep(delay_ms / 1000)
         call.now_ms = self.now_ms()
         outcome = self._dress(self._run(route, call, headers), call.strike)

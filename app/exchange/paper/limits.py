@@ -58,7 +58,9 @@ def profile(name: str, venue: Venue) -> LimitProfile:
         weight_per_minute=_WIDE if is_wide else weight,
         max_open_orders=_WIDE if is_wide else 200,
         orders=tuple(
-            OrderLimit(label=label, interval=interval, interval_num=num, window_ms=window, most=_WIDE if is_wide else most)
+            OrderLimit(
+                label=label, interval=interval, interval_num=num, window_ms=window, most=_WIDE if is_wide else most
+            )
             for label, interval, num, window, most in rows
         ),
     )

@@ -114,4 +114,4 @@ def text(value: Decimal) -> str:
 
 def floor_to(value: Decimal, step: Decimal) -> Decimal:
     """Largest multiple of ``step`` that is not above ``value`` (toward zero)."""
-    return (value / step).to_integral_value(rounding=ROUND_DOWN) * step
+    return ((value / step).to_integral_value(rounding=ROUND_DOWN) * step).quantize(step)

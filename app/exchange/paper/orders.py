@@ -39,6 +39,14 @@ class OrderStore:
         """The id the next trade gets."""
         return FIRST_TRADE_ID + len(self.trades.items)
 
+    def orders_from(self, order_id: int) -> list[Order]:
+        """Orders with this id and above; ids have no gaps."""
+        return self.orders.items[max(order_id - FIRST_ORDER_ID, 0) :]
+
+    def trades_from(self, trade_id: int) -> list[Trade]:
+        """Trades with this id and above; ids have no gaps."""
+        return self.trades.items[max(trade_id - FIRST_TRADE_ID, 0) :]
+
     def add(self, order: Order) -> None:
         """Take in an accepted order as open."""
         self.orders.append(order)

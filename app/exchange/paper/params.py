@@ -48,7 +48,7 @@ def integer(params: Params, name: str) -> int | None:
     value = params.get(name)
     if not value:
         return None
-    if not value.isdigit() or len(value) > 20:  # noqa: PLR2004  longest 64-bit number
+    if not value.isdigit() or len(value) > 20:
         raise illegal_characters(name, "^[0-9]{1,20}$")
     return int(value)
 
@@ -82,7 +82,7 @@ def boolean(params: Params, name: str) -> bool:
     return value == "true"
 
 
-def one_of(params: Params, name: str, allowed: frozenset[str], default: str, code: int, msg: str) -> str:
+def one_of(params: Params, name: str, allowed: frozenset[str], default: str, *, code: int, msg: str) -> str:
     """One of a few words.
 
     Raises:
@@ -101,7 +101,16 @@ def side(params: Params) -> str:
         PaperError: -1102 or -1117.
     """
     required(params, "side")
-    return one_of(params, "side", frozenset({"BUY", "SELL"}), "", -1117, "Invalid side.")
+    return one_of(params, "side", frozenset({"BUY", "SELL"}), "", code=-1117, msg="Invalid side.")
+
+
+def time_in_force(params: Params, allowed: frozenset[str], default: str) -> str:
+    """How long an order stays.
+
+    Raises:
+        PaperError: -1115.
+    """
+    return one_of(params, "timeInForce", allowed, default, code=-1115, msg="Invalid timeInForce.")
 
 
 def futures_client_id(params: Params, name: str) -> str | None:

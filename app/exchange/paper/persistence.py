@@ -61,6 +61,6 @@ class CommandLog:
 
 
 def _lock(fd: int) -> None:
-    import fcntl  # noqa: PLC0415  absent on Windows, where nothing guards against two servers on one directory
+    import fcntl
 
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from app.exchange.paper import params as p
 from app.exchange.paper.errors import PaperError, invalid_symbol, missing
-from app.exchange.paper.gateway import Call
+from app.exchange.paper.gateway import FOREVER_MS, Call
 from app.exchange.paper.model import UNFILLED_END, Order, Trade
 from app.exchange.paper.orders import OrderStore
 
 DAY_MS = 86_400_000
 UNFILLED_HORIZON_MS = 3 * DAY_MS
 HORIZON_MS = 90 * DAY_MS
-Row = TypeVar("Row", Order, Trade)
+Row = TypeVar("Row")
+TooLong = Callable[[], PaperError]
 
 
 def store_of(stores: dict[str, OrderStore], params: p.Params) -> OrderStore:
@@ -50,16 +51,14 @@ def is_forgotten(order: Order, now_ms: int) -> bool:
     age_ms = now_ms - order.time_ms
     if order.is_open:
         return False
-    return age_ms > HORIZON_MS or (
-        age_ms > UNFILLED_HORIZON_MS and order.status in UNFILLED_END and not order.executed
-    )
+    return age_ms > HORIZON_MS or (age_ms > UNFILLED_HORIZON_MS and order.status in UNFILLED_END and not order.executed)
 
 
-def window(call: Call, longest_ms: int, error: PaperError) -> tuple[int | None, int]:
-    """Start and end of a query; without an end, the longest window from the start.
+def window(call: Call, longest_ms: int, too_long: TooLong) -> tuple[int | None, int]:
+    """Start and end of a query; without an end, the longest window from the start; without both, no bounds.
 
     Raises:
-        PaperError: ``error`` if the window is too long, -1128 if it is backwards.
+        PaperError: What ``too_long`` makes if the window is too long, -1128 if it is backwards.
     """
     start = p.integer(call.params, "startTime")
     end = p.integer(call.params, "endTime")
@@ -67,12 +66,12 @@ def window(call: Call, longest_ms: int, error: PaperError) -> tuple[int | None, 
         if end < start:
             raise PaperError(-1128, "Combination of optional parameters invalid.")
         if end - start > longest_ms:
-            raise error
+            raise too_long()
     if start is None and end is not None:
         return end - longest_ms, end
     if start is not None and end is None:
         return start, start + longest_ms
-    return start, end if end is not None else call.now_ms
+    return start, end if end is not None else FOREVER_MS
 
 
 def page(rows: Sequence[Row], limit: int, *, oldest_first: bool) -> list[Row]:
@@ -80,7 +79,7 @@ def page(rows: Sequence[Row], limit: int, *, oldest_first: bool) -> list[Row]:
     return list(rows[:limit]) if oldest_first else list(rows[-limit:])
 
 
-def orders_page(call: Call, store: OrderStore, longest_ms: int, error: PaperError, default_span_ms: int) -> list[Order]:
+def orders_page(call: Call, store: OrderStore, longest_ms: int, too_long: TooLong, default_span_ms: int) -> list[Order]:
     """What allOrders shows of one symbol.
 
     Raises:
@@ -88,20 +87,22 @@ def orders_page(call: Call, store: OrderStore, longest_ms: int, error: PaperErro
     """
     limit = p.limit(call.params, 500, 1000)
     from_id = p.integer(call.params, "orderId")
-    start, end = window(call, longest_ms, error)
+    start, end = window(call, longest_ms, too_long)
     if from_id is not None:
-        rows = [order for order in store.orders.items if order.order_id >= from_id]
+        rows = store.orders_from(from_id)
         return page(_seen(rows, call), limit, oldest_first=True)
     has_window = start is not None
-    rows = store.orders.between(start if start is not None else end - default_span_ms, end)
+    rows = store.orders.between(start if start is not None else call.now_ms - default_span_ms, end)
     return page(_seen(rows, call), limit, oldest_first=has_window)
 
 
 def _seen(rows: list[Order], call: Call) -> list[Order]:
+    if not call.strike.read_lag_ms:
+        return rows
     return [order for order in rows if order.time_ms <= call.seen_until_ms]
 
 
-def trades_page(call: Call, store: OrderStore, longest_ms: int, error: PaperError, default_span_ms: int) -> list[Trade]:
+def trades_page(call: Call, store: OrderStore, longest_ms: int, too_long: TooLong, default_span_ms: int) -> list[Trade]:
     """What userTrades and myTrades show of one symbol.
 
     Raises:
@@ -110,7 +111,7 @@ def trades_page(call: Call, store: OrderStore, longest_ms: int, error: PaperErro
     limit = p.limit(call.params, 500, 1000)
     from_id = p.integer(call.params, "fromId")
     order_id = p.integer(call.params, "orderId")
-    start, end = window(call, longest_ms, error)
+    start, end = window(call, longest_ms, too_long)
     has_times = "startTime" in call.params or "endTime" in call.params
     if from_id is not None and has_times:
         raise PaperError(-1128, "Combination of optional parameters invalid.")
@@ -120,10 +121,11 @@ def trades_page(call: Call, store: OrderStore, longest_ms: int, error: PaperErro
         if has_times:
             rows = [trade for trade in rows if (start or 0) <= trade.time_ms <= end]
     elif from_id is not None:
-        rows = [trade for trade in store.trades.items if trade.trade_id >= from_id]
+        rows = store.trades_from(from_id)
     else:
-        rows = store.trades.between(start if start is not None else end - default_span_ms, end)
+        rows = store.trades.between(start if start is not None else call.now_ms - default_span_ms, end)
     if from_id is not None and order_id is not None:
         rows = [trade for trade in rows if trade.trade_id >= from_id]
-    rows = [trade for trade in rows if trade.time_ms <= call.seen_until_ms]
+    if call.strike.read_lag_ms:
+        rows = [trade for trade in rows if trade.time_ms <= call.seen_until_ms]
     return page(rows, limit, oldest_first=from_id is not None or has_times)

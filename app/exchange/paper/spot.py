@@ -51,6 +51,7 @@ class SpotEngine:
         self.fee_in_bnb = False
         self.shape = BookShape()
         self._market = market
+        self._last = {symbol: last_price(spec, market.prices[symbol]) for symbol, spec in self.specs.items()}
         self._tran_id = 8_000_000_001
 
     def configure(self, command: Configure, shape: BookShape) -> None:
@@ -63,7 +64,7 @@ class SpotEngine:
 
     def last(self, symbol: str) -> Decimal:
         """Last price on the venue's tick grid."""
-        return last_price(self.specs[symbol], self._market.prices[symbol])
+        return self._last[symbol]
 
     def balance(self, asset: str) -> Balance:
         """The balance of an asset, made on first use."""
@@ -82,19 +83,23 @@ class SpotEngine:
         balance = self.balance(command.asset)
         if balance.free + command.amount < ZERO:
             raise insufficient_balance()
-        balance.free += command.amount
         self.deposits[command.asset] = self.deposits.get(command.asset, ZERO) + command.amount
-        self._note("TRANSFER", command.asset, command.amount, command.at)
+        self._book("TRANSFER", command.asset, command.amount, command.at)
 
-    def _note(self, kind: str, asset: str, amount: Decimal, at: int, *, symbol: str = "", trade_id: int = 0) -> None:
-        after = self.balance(asset).total
+    def _book(  # noqa: PLR0917  called in one form only
+        self, kind: str, asset: str, amount: Decimal, at: int, symbol: str = "", trade_id: int = 0
+    ) -> None:
+        if not amount:
+            return
+        balance = self.balance(asset)
+        balance.free += amount
         self.ledgers[asset].append(
             LedgerEntry(
                 tran_id=self._tran_id,
                 kind=kind,
                 asset=asset,
                 amount=amount,
-                balance_after=after,
+                balance_after=balance.total,
                 time_ms=at,
                 symbol=symbol,
                 trade_id=trade_id,
@@ -206,7 +211,8 @@ class SpotEngine:
         """Fill resting orders that the new price reaches; returns how many orders traded."""
         store = self.stores[symbol]
         spec = self.specs[symbol]
-        reached = store.crossed(self.last(symbol))
+        last = self._last[symbol] = last_price(spec, self._market.prices[symbol])
+        reached = store.crossed(last)
         for order in reached:
             available = level_quantity(spec, order.price, self.shape)
             quantity = order.remaining if available is None else min(order.remaining, available)
@@ -223,9 +229,13 @@ class SpotEngine:
         spent, received = (spec.quote, spec.base) if order.side == "BUY" else (spec.base, spec.quote)
         paid, got = (quote, fill.quantity) if order.side == "BUY" else (fill.quantity, quote)
         rate = self.maker_rate if is_maker else self.taker_rate
+        trade_id = store.next_trade_id
+        for asset, amount in ((spent, -paid), (received, got)):
+            self._book("TRADE", asset, amount, at, order.symbol, trade_id)
         fee, fee_asset = self._fee(got * rate, quote * rate, received)
+        self._book("COMMISSION", fee_asset, -fee, at, order.symbol, trade_id)
         trade = Trade(
-            trade_id=store.next_trade_id,
+            trade_id=trade_id,
             order_id=order.order_id,
             client_order_id=order.client_order_id,
             symbol=order.symbol,
@@ -237,10 +247,6 @@ class SpotEngine:
             is_maker=is_maker,
             time_ms=at,
         )
-        for asset, amount, kind in ((spent, -paid, "TRADE"), (received, got, "TRADE"), (fee_asset, -fee, "COMMISSION")):
-            if amount:
-                self.balance(asset).free += amount
-                self._note(kind, asset, amount, at, symbol=order.symbol, trade_id=trade.trade_id)
         store.trades.append(trade)
         order.trades.append(trade)
         order.executed += fill.quantity

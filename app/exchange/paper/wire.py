@@ -126,9 +126,9 @@ class HttpServer:
             return
         self._server.close()
         self._sweep.cancel()
-        deadline = self._clock.monotonic() + grace_s
-        while any(one.is_busy for one in self._connections) and self._clock.monotonic() < deadline:
-            await asyncio.sleep(0.01)
+        working = [one.work for one in self._connections if one.work is not None]
+        if working:
+            await asyncio.wait(working, timeout=grace_s)
         for connection in list(self._connections):
             connection.close()
 
@@ -154,14 +154,14 @@ class HttpConnection(asyncio.Protocol):
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
         self._peer = ""
-        self._work: asyncio.Task[None] | None = None
+        self.work: asyncio.Task[None] | None = None
         self._keep_alive = True
         self.last_used = clock.monotonic()
 
     @property
     def is_busy(self) -> bool:
         """Whether a request is being worked on."""
-        return self._work is not None
+        return self.work is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport; small replies must not wait for Nagle."""
@@ -190,7 +190,7 @@ class HttpConnection(asyncio.Protocol):
         self._serve_buffered()
 
     def _serve_buffered(self) -> None:
-        while self._work is None and self._transport is not None and self._buffer:
+        while self.work is None and self._transport is not None and self._buffer:
             try:
                 request = self._take_request()
             except _BadRequestError as refusal:
@@ -205,7 +205,7 @@ class HttpConnection(asyncio.Protocol):
             if isinstance(outcome, Delivery) and outcome.manner is not Manner.DRIP:
                 self._deliver(outcome)
             else:
-                self._work = asyncio.get_running_loop().create_task(self._finish(outcome))
+                self.work = asyncio.get_running_loop().create_task(self._finish(outcome))
 
     def _take_request(self) -> Request | None:
         end = self._buffer.find(b"\r\n\r\n")
@@ -243,7 +243,7 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._deliver(delivery)
         self.last_used = self._clock.monotonic()
-        self._work = None
+        self.work = None
         self._serve_buffered()
 
     def _deliver(self, delivery: Delivery) -> None:

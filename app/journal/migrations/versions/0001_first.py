@@ -86,6 +86,7 @@ def upgrade() -> None:
         sa.Column("opens_risk", sa.Boolean(), nullable=False),
         sa.Column("valid_until_ms", sa.BigInteger(), nullable=True),
         sa.Column("run_at_ms", sa.BigInteger(), nullable=True),
+        sa.Column("not_before_ms", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("cancel_requested", sa.Boolean(), server_default=sa.text("(false)"), nullable=False),
         sa.Column("executed_quantity", ExactDecimal(), nullable=True),
         sa.Column("average_price", ExactDecimal(), nullable=True),
@@ -262,6 +263,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("outcome IS NULL"),
         postgresql_where=sa.text("outcome IS NULL"),
+    )
+    op.create_index(
+        "attempts_unknown",
+        "attempts",
+        ["settled_at_ms"],
+        unique=False,
+        sqlite_where=sa.text("failure_class = 'outcome_unknown'"),
+        postgresql_where=sa.text("failure_class = 'outcome_unknown'"),
     )
     op.create_table(
         "fills",

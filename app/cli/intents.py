@@ -1,0 +1,131 @@
+"""`fillonce intents`: what was asked for, and what became of it."""
+
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from app.cli import exit_codes
+from app.cli.durations import seconds
+from app.cli.output import as_json, as_table, emit, say
+from app.cli.typers import plain_typer
+from app.job_safety.state import IntentState
+
+if TYPE_CHECKING:
+    from app.cli.waiting import Standing
+
+_TABLE_LIMIT: Final = 50
+_COLUMNS: Final = ("key", "type", "state", "attempts", "executed_quantity", "average_price", "updated_at", "reason")
+
+app = plain_typer(no_args_is_help=True)
+
+
+@app.callback()
+def intents() -> None:
+    """List, show and wait for intents."""
+
+
+@app.command("list")
+def list_(
+    *,
+    state: Annotated[
+        list[str] | None, typer.Option("--state", help="Only in this state; may be given several times.")
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", min=1, help=f"At most so many. With --json all, otherwise {_TABLE_LIMIT}, if not given."
+        ),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+) -> None:
+    """List intents, newest first.
+
+    Example:
+      fillonce intents list --state IN_DOUBT --state QUARANTINED --json
+    """
+    from app.cli.intent_pages import pages, summary  # lazy: --help needs no database
+    from app.cli.opening import books
+
+    states = [_state(text) for text in state or []]
+    shown = limit if json_ or limit is not None else _TABLE_LIMIT
+    with books() as opened:
+        listed = pages(opened.journal, states=states, limit=shown)
+        if json_:
+            for page in listed:
+                emit(as_json(summary(row)) for row in page)
+            return
+        rows = [summary(row) for page in listed for row in page]
+    emit(as_table([name.replace("_", " ") for name in _COLUMNS], [[row[name] for name in _COLUMNS] for row in rows]))
+    if limit is None and len(rows) == _TABLE_LIMIT:
+        say(f"the newest {_TABLE_LIMIT}; --limit shows more")
+
+
+@app.command("show")
+def show(
+    key: Annotated[str, typer.Argument(help="The intent's key.")],
+    *,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Show all that is known of one intent: attempts with their answers, proofs, fills, postings, follow-ups, audit.
+
+    Example:
+      fillonce intents show first-1
+    """
+    from app.cli.dossier import as_text, collect  # lazy: --help needs no database
+    from app.cli.opening import books
+
+    with books() as opened, opened.journal.read() as connection:
+        dossier = collect(connection, key)
+    emit([as_json(dossier)] if json_ else as_text(dossier))
+
+
+@app.command("wait")
+def wait(
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY]...", help="All that are not finished if none.")
+    ] = None,
+    *,
+    timeout: Annotated[str, typer.Option("--timeout", help="How long at most: 60, 60s, 5m.")] = "60s",
+    json_: Annotated[bool, typer.Option("--json", help="Print how it stands at the end, as one JSON object.")] = False,
+) -> None:
+    """Wait until intents are finished: in a final state, and what was filled is booked.
+
+    Exit code: 0 all are finished, 4 one is quarantined and waits for a person, 1 time ran out.
+
+    Example:
+      fillonce intents wait first-1 first-2 --timeout 30s
+    """
+    from app.cli.opening import books  # lazy: --help needs no database
+    from app.cli.waiting import wait_until_settled
+
+    limit_s = seconds(timeout)
+    with books() as opened:
+        standing = wait_until_settled(opened.journal, keys or [], timeout_s=limit_s)
+    if json_:
+        emit([as_json(standing.fields())])
+    _tell(standing, limit_s)
+    if standing.quarantined:
+        raise typer.Exit(exit_codes.IN_DOUBT)
+    if standing.unfinished:
+        raise typer.Exit(exit_codes.FAILED)
+
+
+def _tell(standing: "Standing", limit_s: int) -> None:
+    if standing.unfinished:
+        say(f"time ran out: {standing.unfinished} not finished after {limit_s} s{_some(standing.unfinished_keys)}")
+    if standing.quarantined:
+        say(f"{standing.quarantined} quarantined, waiting for a person{_some(standing.quarantined_keys)}")
+    if standing.is_settled and not standing.quarantined:
+        say("all are finished")
+
+
+def _some(keys: tuple[str, ...]) -> str:
+    return f": {', '.join(keys)}" if keys else ""
+
+
+def _state(text: str) -> IntentState:
+    try:
+        return IntentState(text.upper())
+    except ValueError:
+        known = ", ".join(state.value for state in IntentState)
+        raise typer.BadParameter(f"{text[:40]!r} is not a state; use one of {known}", param_hint="--state") from None

@@ -1,0 +1,103 @@
+"""Commands that become another program of ours: the process is replaced, so that signals reach the right one."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, distribution
+from typing import Annotated, NoReturn
+
+import typer
+
+from app.cli.output import say
+
+
+def become(module: str, arguments: Sequence[str]) -> NoReturn:
+    """Replace this process by `python -m module arguments`, with the same environment and folder."""
+    # -P: a folder of the user's own called `workers` or `app` must not be taken for ours. Without an installation,
+    # the current folder is where we were found.
+    safe = ["-P"] if _is_installed() else []
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *safe, "-m", module, *arguments])  # noqa: S606 - no shell is meant
+
+
+def worker(
+    queue: Annotated[str, typer.Argument(help="urgent, orders, positions, ledger, pnl or signals.")],
+    *,
+    burst: Annotated[bool, typer.Option("--burst", help="End when the queue is empty.")] = False,
+) -> None:
+    """Run one worker on one queue.
+
+    Example:
+      fillonce worker orders
+    """
+    from app.delivery import QUEUES  # lazy: --help needs no rq
+
+    if queue not in QUEUES:
+        raise typer.BadParameter(f"{queue[:40]!r} is not a queue; use one of {', '.join(QUEUES)}", param_hint="QUEUE")
+    _check_settings()
+    become("workers.worker", [queue, *(["--burst"] if burst else [])])
+
+
+def supervise(
+    *,
+    workers: Annotated[
+        str | None, typer.Option("--workers", help="Worker processes per queue: orders=4,pnl=2. Others as configured.")
+    ] = None,
+) -> None:
+    """Start, watch and restart workers, sweeper, reconciler and exporter, until Ctrl-C.
+
+    Example:
+      fillonce supervise --workers orders=4
+    """
+    if workers is not None:
+        _check_counts(workers)
+    _check_settings()
+    become("workers.supervisor", [] if workers is None else ["--workers", workers])
+
+
+def reconcile(*, once: Annotated[bool, typer.Option("--once", help="One round, then end.")] = False) -> None:
+    """Ask the exchange what became of attempts in doubt, and settle them.
+
+    Example:
+      fillonce reconcile --once
+    """
+    _check_settings()
+    become("workers.reconciler", ["--once"] if once else [])
+
+
+def sweep(*, once: Annotated[bool, typer.Option("--once", help="One round, then end.")] = False) -> None:
+    """Find intents that should be moving and are not, and deliver them again.
+
+    Example:
+      fillonce sweep --once
+    """
+    _check_settings()
+    become("workers.sweeper", ["--once"] if once else [])
+
+
+def _check_settings() -> None:
+    from app.cli.opening import sane_settings, tell_where  # lazy: --help needs no settings
+
+    tell_where(sane_settings(), needs_redis=True)
+
+
+def _check_counts(text: str) -> None:
+    from app.delivery import QUEUES  # lazy: --help needs no rq
+
+    for part in text.split(","):
+        queue, _, count = part.partition("=")
+        if queue not in QUEUES or not (count.isascii() and count.isdigit() and len(count) <= 4):
+            known = ", ".join(QUEUES)
+            raise typer.BadParameter(
+                f"{part[:40]!r} is not QUEUE=COUNT, such as orders=4; queues are {known}", param_hint="--workers"
+            )
+
+
+def _is_installed() -> bool:
+    try:
+        distribution("fillonce")
+    except PackageNotFoundError:
+        say("fillonce is not installed here: its programs are looked for in the current folder")
+        return False
+    return True

@@ -1,0 +1,180 @@
+"""Proof of execution: what the exchange says of an order of ours is welcome at any fence, in any state.
+
+It is stored append-only, bars every further send, reopens a finished row, and asks for fills that are not booked yet.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from sqlalchemy import Connection
+
+from app.delivery import FOLLOWUP, Parcel
+from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
+from app.intents import OrderIntent, from_canonical
+from app.job_safety.errors import InvariantViolatedError
+from app.job_safety.outcome import ExchangeOrder
+from app.job_safety.state import DOUBTFUL, LIVE, ON_EXCHANGE, TERMINAL_STATES, IntentState
+from app.journal import attempts, followups, intents
+from app.journal.rows import IntentRow
+
+FETCH_FILLS: Final = "fetch_fills"
+
+_FINISHED: Final = {
+    "FILLED": IntentState.FILLED,
+    "CANCELED": IntentState.CANCELED,
+    "EXPIRED": IntentState.EXPIRED_BY_EXCHANGE,
+    "EXPIRED_IN_MATCH": IntentState.EXPIRED_BY_EXCHANGE,
+    "REJECTED": IntentState.EXPIRED_BY_EXCHANGE,
+    "FINISHED": IntentState.FILLED,
+}
+_NO_LONGER_SENT: Final = frozenset({IntentState.EXPIRED, IntentState.REJECTED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """The row after the proof, and what is now to be delivered."""
+
+    row: IntentRow
+    parcels: Sequence[Parcel]
+
+
+def adopt(context: ExecutionContext, connection: Connection, *, key: str, order: ExchangeOrder, source: str) -> Adopted:
+    """Take what the exchange said of `order` into the journal, in the caller's transaction.
+
+    Args:
+        context: This process.
+        connection: A write transaction.
+        key: The intent whose client order id the order carries.
+        order: What the exchange said.
+        source: Who heard it: `dispatch`, `reconcile`, `follow`, `sweep`, …
+
+    Raises:
+        IntentNotFoundError: the journal does not know the key.
+    """
+    now_ms = context.clock.now_ms()
+    row = intents.load(connection, key, lock=True)
+    attempts.add_proof(connection, key=key, order=order, source=source, before=row.state.value, now_ms=now_ms)
+    _alarm_if_odd(context, row, order, source)
+    if _is_second(row, order):
+        # A second order under one id: the first keeps the row, and the sweep of trades books the other one too.
+        return Adopted(row=row, parcels=[])
+    after = _state_after(row, order)
+    if after is not None:
+        changes = _columns(row, order, now_ms=now_ms)
+        if after in TERMINAL_STATES and order.executed_quantity == 0:
+            changes["booked_at_ms"] = now_ms
+        if not intents.move(connection, row, after, now_ms=now_ms, **changes):
+            raise InvariantViolatedError(f"{key}: the row moved although this transaction holds it")
+    for attempt in attempts.of_intent(connection, key):
+        if attempt.outcome is None and attempt.attempt == row.attempt:
+            attempts.settle(
+                connection, key=key, attempt=attempt.attempt, outcome="ACCEPTED", by=source, now_ms=now_ms,
+                answer=f"{order.status} {order.executed_quantity}",
+            )  # fmt: skip
+    parcels = _ask_for_fills(connection, row, order, now_ms=now_ms)
+    return Adopted(row=intents.load(connection, key), parcels=parcels)
+
+
+def _state_after(row: IntentRow, order: ExchangeOrder) -> IntentState | None:
+    """Return the new state, or None if the proof tells nothing new (a lagging read, an old answer, a repetition)."""
+    executed = row.executed_quantity or Decimal(0)
+    if row.state in ON_EXCHANGE:
+        if order.executed_quantity < executed:
+            return None
+        if row.state not in LIVE and order.executed_quantity == executed:
+            return None
+    if order.is_algo and order.status == "FINISHED" and order.executed_quantity == 0:
+        # The algo order is over; what became of the real order is asked for by its own id.
+        return IntentState.ACCEPTED if row.state not in ON_EXCHANGE else None
+    finished = _FINISHED.get(order.status)
+    if finished is not None:
+        return finished
+    after = IntentState.PARTIALLY_FILLED if order.executed_quantity > 0 else IntentState.ACCEPTED
+    if after is IntentState.ACCEPTED and row.state in ON_EXCHANGE:
+        return None
+    return after
+
+
+def _columns(row: IntentRow, order: ExchangeOrder, *, now_ms: int) -> dict[str, object]:
+    columns: dict[str, object] = {
+        "executed_quantity": order.executed_quantity,
+        "average_price": order.average_price if order.average_price > 0 else row.average_price,
+        "exchange_status": order.status,
+        "run_at_ms": None,
+        "in_doubt_since_ms": None,
+        "finished_at_ms": None if _FINISHED.get(order.status) is None else now_ms,
+    }
+    if order.is_algo:
+        columns |= {
+            "exchange_order_id": order.order_id,
+            "actual_order_id": order.actual_order_id or row.actual_order_id,
+        }
+    elif row.is_algo:
+        columns["actual_order_id"] = order.order_id
+    else:
+        columns["exchange_order_id"] = order.order_id
+    if row.booked_at_ms is not None and order.executed_quantity > (row.executed_quantity or 0):
+        columns["booked_at_ms"] = None
+    return columns
+
+
+def _ask_for_fills(connection: Connection, row: IntentRow, order: ExchangeOrder, *, now_ms: int) -> list[Parcel]:
+    if order.executed_quantity <= 0:
+        return []
+    trading_id = (order.actual_order_id or order.order_id) if order.is_algo else order.order_id
+    followup = followups.Followup(
+        key=f"{FETCH_FILLS}:{row.venue}:{row.symbol}:{trading_id}:{order.executed_quantity}:{order.status}",
+        kind=FETCH_FILLS,
+        queue="positions",
+        intent_key=row.key,
+        payload={"order_id": trading_id, "executed_quantity": format(order.executed_quantity, "f")},
+        # The sweeper's time to look: the worker that writes this delivers it at once.
+        run_at_ms=now_ms + REDELIVER_AFTER_MS,
+    )
+    if not followups.add(connection, followup, now_ms=now_ms):
+        return []
+    return [Parcel(key=followup.key, type=FOLLOWUP, queue="positions", description=f"fetch fills of {row.key}")]
+
+
+def _alarm_if_odd(context: ExecutionContext, row: IntentRow, order: ExchangeOrder, source: str) -> None:
+    if row.state in _NO_LONGER_SENT or (row.state is IntentState.RETRY_WAIT and row.attempt > 0):
+        context.record.alarm(
+            "late_fill", key=row.key, state=row.state.value, order_id=order.order_id, status=order.status, source=source
+        )
+    if _is_second(row, order):
+        context.record.alarm(
+            "duplicate_order",
+            key=row.key,
+            order_id=row.exchange_order_id,
+            second_order_id=order.order_id,
+            source=source,
+        )
+    different = _differences(row, order)
+    if different:
+        context.record.alarm(
+            "order_differs", key=row.key, order_id=order.order_id, differences=different, source=source
+        )
+    if row.state in DOUBTFUL and source != "dispatch":
+        context.record.event(
+            "doubt_settled", key=row.key, state=row.state.value, order_id=order.order_id, source=source
+        )
+
+
+def _is_second(row: IntentRow, order: ExchangeOrder) -> bool:
+    """Whether `order` is another one than the row's. The real order of a triggered algo order has an id of its own."""
+    own_id = row.actual_order_id if row.is_algo and not order.is_algo else row.exchange_order_id
+    return own_id is not None and own_id != order.order_id
+
+
+def _differences(row: IntentRow, order: ExchangeOrder) -> list[str]:
+    intent = from_canonical(row.content)
+    if not isinstance(intent, OrderIntent):
+        return ["the row is not an order"]
+    asked = {"symbol": intent.symbol, "side": intent.side, "quantity": intent.quantity}
+    told = {"symbol": order.symbol, "side": order.side, "quantity": order.quantity}
+    if intent.price is not None and not order.is_algo:
+        asked["price"] = intent.price
+        told["price"] = order.price
+    return [f"{name}: asked {asked[name]}, exchange says {told[name]}" for name in asked if asked[name] != told[name]]

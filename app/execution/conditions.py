@@ -1,0 +1,86 @@
+"""What must hold in the very transaction that writes DISPATCHED. Permits, limits and pacing join this list later."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from app.execution.context import ExecutionContext
+from app.job_safety.admission import EffectKind
+from app.job_safety.kill_switch import ALLOWED, KillState, strictest
+from app.journal import meta
+from app.journal.rows import IntentRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """The timestamp that is about to be pinned, with its window. Exchange milliseconds."""
+
+    timestamp_ms: int
+    recv_window_ms: int
+
+    @property
+    def fence_ms(self) -> int:
+        """When the exchange starts to refuse the request."""
+        return self.timestamp_ms + self.recv_window_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denied:
+    """A condition does not hold. `is_final`: it never will again for this intent."""
+
+    why: str
+    is_final: bool = False
+
+
+class Condition(Protocol):
+    """One condition. Reads only; what it reads is as true as the transaction that commits on it."""
+
+    def __call__(
+        self, context: ExecutionContext, connection: Connection, row: IntentRow, kind: EffectKind, pin: Pin
+    ) -> Denied | None:
+        """Return why not, or None."""
+        ...
+
+
+def within_validity(
+    context: ExecutionContext, connection: Connection, row: IntentRow, kind: EffectKind, pin: Pin
+) -> Denied | None:
+    """The last moment at which the exchange would execute the request lies within the intent's validity."""
+    del context, connection, kind
+    if row.valid_until_ms is None or pin.fence_ms <= row.valid_until_ms:
+        return None
+    return Denied(why="validity ran out", is_final=True)
+
+
+def not_killed(
+    context: ExecutionContext, connection: Connection, row: IntentRow, kind: EffectKind, pin: Pin
+) -> Denied | None:
+    """Neither the journal's latch nor the Redis key, read again here, stops this kind of effect."""
+    del row, pin
+    state = strictest(KillState(meta.load(connection).kill_state), context.read_kill_key())
+    return None if kind in ALLOWED[state] else Denied(why=f"kill_switch:{state.value.lower()}")
+
+
+def not_canceled(
+    context: ExecutionContext, connection: Connection, row: IntentRow, kind: EffectKind, pin: Pin
+) -> Denied | None:
+    """Nobody has asked to cancel the order."""
+    del context, connection, pin
+    if row.cancel_requested and kind is not EffectKind.CANCEL:
+        return Denied(why="canceled before it was sent", is_final=True)
+    return None
+
+
+CONDITIONS: tuple[Condition, ...] = (within_validity, not_killed, not_canceled)
+
+
+def first_denied(
+    context: ExecutionContext, connection: Connection, row: IntentRow, kind: EffectKind, pin: Pin
+) -> Denied | None:
+    """Return the first condition that does not hold, or None."""
+    for condition in CONDITIONS:
+        denied = condition(context, connection, row, kind, pin)
+        if denied is not None:
+            return denied
+    return None

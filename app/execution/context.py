@@ -1,0 +1,138 @@
+"""What one process needs to execute intents: its identity, its stores, its way to the exchange, its limits."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final, Protocol
+
+from sqlalchemy import Connection
+
+from app.clock import Clock
+from app.delivery import Delivery, Parcel
+from app.exchange.exchange_clock import ExchangeClock
+from app.exchange.filters import RulesCache
+from app.exchange.gateway import ExchangeGateway
+from app.exchange.models import Balance, ExchangePosition, ExchangeTrade
+from app.job_safety.admission import Admission
+from app.job_safety.errors import StoreUnavailableError
+from app.job_safety.faults import Faults
+from app.job_safety.kill_switch import KillState
+from app.job_safety.lease_keeper import LeaseKeeper
+from app.job_safety.outcome import Venue
+from app.job_safety.rate_limit import Pause
+from app.job_safety.retry_policy import Jitter, RetryLimits
+from app.job_safety.side_effect_guard import SideEffectGuard
+from app.journal.engine import Journal
+from app.observability.recorder import Recorder
+
+REDELIVER_AFTER_MS: Final = 5_000
+"""When the sweeper looks after something that was handed to the queue. Handing it over twice is harmless."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Horizons:
+    """How long to wait before silence counts as evidence. Exchange milliseconds unless named otherwise."""
+
+    recv_window_ms: int = 3_000
+    pin_to_send_limit_ms: int = 500
+    fence_margin_ms: int = 2_000
+    absent_answers: int = 3
+    absent_spread_usdm_ms: int = 5_000
+    absent_spread_spot_ms: int = 10_000
+    absent_spread_algo_ms: int = 30_000
+    all_orders_lookback_ms: int = 60_000
+    max_read_lag_ms: int = 15_000
+    quarantine_after_ms: int = 120_000
+    healthy_for_ms: int = 30_000
+    orphan_after_ms: int = 20_000
+    """Without Redis no lease can be read: a dispatched row this old has no owner (outer deadline + lease)."""
+    lease_check_ms: int = 4_500
+    """When somebody looks whether a dispatched row's owner still holds its lease."""
+
+    def absent_spread_ms(self, venue: Venue, *, is_algo: bool) -> int:
+        """Return over what time the answers "does not exist" must be spread."""
+        if is_algo:
+            return self.absent_spread_algo_ms
+        return self.absent_spread_spot_ms if venue is Venue.SPOT else self.absent_spread_usdm_ms
+
+
+class Books(Protocol):
+    """What execution asks of the books; composed at the edge, since neither imports the other."""
+
+    def record_fills(
+        self, connection: Connection, *, trades: Sequence[ExchangeTrade], key: str | None, now_ms: int
+    ) -> Sequence[ExchangeTrade]:
+        """Book trades into fills and positions, with follow-ups for ledger and PnL; return the new ones."""
+        ...
+
+    def position(self, connection: Connection, *, venue: Venue, symbol: str) -> Decimal:
+        """Return the booked quantity, negative when short."""
+        ...
+
+    def is_open(self, connection: Connection, venue: Venue) -> bool:
+        """Return whether the opening entries of `venue` are booked."""
+        ...
+
+    def book_opening(
+        self,
+        connection: Connection,
+        *,
+        venue: Venue,
+        balances: Sequence[Balance],
+        positions: Sequence[ExchangePosition],
+        watermarks: Mapping[str, int],
+        now_ms: int,
+    ) -> bool:
+        """Book what the account held before us, once; return whether this call did."""
+        ...
+
+    def mark_booked(self, connection: Connection, *, key: str, now_ms: int) -> bool:
+        """Mark an intent booked if all of its fills are; return whether it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionContext:
+    """One process' dependencies. `owner` is unique per process start."""
+
+    owner: str
+    account: str
+    mode: str
+    config_hash: str
+    clock: Clock
+    journal: Journal
+    delivery: Delivery
+    admission: Admission
+    guard: SideEffectGuard
+    pause: Pause
+    read_kill_key: Callable[[], KillState]
+    gateway: ExchangeGateway
+    exchange_clock: ExchangeClock
+    rules: RulesCache
+    books: Books
+    record: Recorder
+    leases: LeaseKeeper
+    jitter: Jitter
+    symbols: Mapping[Venue, Sequence[str]]
+    default_valid_for_s: int = 30
+    horizons: Horizons = field(default_factory=Horizons)
+    retry: RetryLimits = field(default_factory=RetryLimits)
+    faults: Faults = field(default_factory=Faults)
+
+    @property
+    def is_dry_run(self) -> bool:
+        """Whether everything is done but the sending."""
+        return self.mode == "dry_run"
+
+    def hand_over(self, parcels: Sequence[Parcel]) -> bool:
+        """Deliver what the journal already holds; without Redis, leave it to the sweeper and return False."""
+        if not parcels:
+            return True
+        try:
+            self.delivery.deliver(parcels)
+        except StoreUnavailableError as error:
+            self.record.event(
+                "delivery_postponed", level="warning", count=False, error=str(error), parcels=len(parcels)
+            )
+            return False
+        return True

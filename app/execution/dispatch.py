@@ -1,0 +1,171 @@
+"""One attempt: journal DISPATCHED on disk, then send one request, once, then journal what became of it."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sqlalchemy import Connection
+
+from app.exchange.models import PinnedOrder
+from app.exchange.signing import payload_hash
+from app.execution.conditions import Denied, Pin, first_denied
+from app.execution.context import ExecutionContext
+from app.execution.settle import Settled, close_gate, settle
+from app.intents import OrderIntent
+from app.job_safety.admission import EffectKind
+from app.job_safety.errors import InvariantViolatedError, LeaseLostError, StoreUnavailableError
+from app.job_safety.faults import FaultPoint
+from app.job_safety.outcome import FailureClass, NotSent, Refused, Unknown, Venue
+from app.job_safety.state import SENDABLE, IntentState
+from app.journal import attempts, intents, meta
+from app.journal.rows import AttemptRow, IntentRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Dispatched:
+    attempt: AttemptRow
+    request: PinnedOrder
+    pinned_at_s: float
+
+
+DispatchResult: TypeAlias = Settled | Denied
+
+
+def dispatch(context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind) -> DispatchResult:
+    """Place `intent` once.
+
+    The row is DISPATCHED on disk before the request leaves. A crash between the two costs one reconciliation; the other
+    order could cost a second order.
+
+    Args:
+        context: This process, which holds the guard's lease.
+        row: The row as it was read; it must be sendable.
+        intent: Its content.
+        kind: Which gates can stop it.
+
+    Returns:
+        What was settled, or the condition that did not hold, in which case nothing was written or sent.
+
+    Raises:
+        LeaseLostError: somebody moved the row first; nothing was sent.
+        ExchangeClockUnknownError: the exchange's time is not known; nothing was written or sent.
+        StoreUnavailableError: the journal could not be written. If that was before sending, nothing was sent.
+    """
+    venue = Venue(intent.venue)
+    context.exchange_clock.lower_bound_ms(venue)  # measures now if that is due, and not inside the transaction
+    dispatched = _write_dispatched(context, row, intent, kind, venue)
+    if isinstance(dispatched, Denied):
+        return dispatched
+    context.faults.hit(FaultPoint.AFTER_DISPATCH_COMMIT)
+    return _send(context, dispatched, row)
+
+
+def _write_dispatched(
+    context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, venue: Venue
+) -> _Dispatched | Denied:
+    written: _Dispatched | None = None
+    try:
+        with context.journal.write() as connection:
+            fresh = intents.load(connection, row.key, lock=True)
+            if fresh.state not in SENDABLE or (fresh.attempt, fresh.fence) != (row.attempt, row.fence):
+                raise LeaseLostError(f"{row.key}: moved to {fresh.state} by somebody else")
+            if attempts.proofs_of(connection, row.key):
+                raise InvariantViolatedError(f"{row.key}: the exchange has this order; it must not be sent")
+            pinned_at_s = context.clock.monotonic()
+            pin = Pin(
+                timestamp_ms=context.exchange_clock.lower_bound_ms(venue),
+                recv_window_ms=context.horizons.recv_window_ms,
+            )
+            denied = first_denied(context, connection, fresh, kind, pin)
+            if denied is not None:
+                return denied
+            request = pinned_order(fresh, intent, pin)
+            attempt = _new_attempt(context, connection, fresh, request)
+            attempts.insert(connection, {name: getattr(attempt, name) for name in AttemptRow.__dataclass_fields__})
+            moved = intents.move(
+                connection, fresh, IntentState.DISPATCHED, now_ms=context.clock.now_ms(), attempt=attempt.attempt,
+                fence=attempt.fence, run_at_ms=context.clock.now_ms() + context.horizons.lease_check_ms,
+            )  # fmt: skip
+            if not moved:
+                raise LeaseLostError(f"{row.key}: lost to another worker at the last moment")
+            context.faults.hit(FaultPoint.IN_DISPATCH_TRANSACTION)
+            written = _Dispatched(attempt=attempt, request=request, pinned_at_s=pinned_at_s)
+    except StoreUnavailableError:
+        if written is not None:
+            # The answer of the commit was lost. It is not won: this process, which alone could send, says so.
+            settle(context, written.attempt, NotSent(reason="the answer of the commit was lost"), is_snooze=True)
+        raise
+    return written
+
+
+def _send(context: ExecutionContext, dispatched: _Dispatched, row: IntentRow) -> Settled:
+    attempt, request = dispatched.attempt, dispatched.request
+    context.faults.hit(FaultPoint.BEFORE_SEND)
+    waited_ms = round((context.clock.monotonic() - dispatched.pinned_at_s) * 1000)
+    if waited_ms > context.horizons.pin_to_send_limit_ms:
+        reason = f"not sent: {waited_ms} ms passed after its timestamp was pinned"
+        return settle(context, attempt, NotSent(reason=reason), is_snooze=True)
+    outcome = context.gateway.place_order(request)
+    context.faults.hit(FaultPoint.AFTER_SEND)
+    settled = settle(context, attempt, outcome)
+    context.faults.hit(FaultPoint.AFTER_SETTLE_COMMIT)
+    match outcome:
+        case Refused(failure=failure) | Unknown(failure=failure):
+            close_gate(context, request.venue.value, failure, strikes=row.attempt + 1)
+            if failure.failure_class is FailureClass.CLOCK_SKEW:
+                context.exchange_clock.forget(request.venue)
+        case _:
+            pass
+    context.record.event(
+        "attempt_settled", count=False, key=attempt.key, attempt=attempt.attempt, state=settled.row.state.value,
+        fence=attempt.fence, outcome=type(outcome).__name__, order_id=settled.row.exchange_order_id,
+    )  # fmt: skip
+    return settled
+
+
+def pinned_order(row: IntentRow, intent: OrderIntent, pin: Pin) -> PinnedOrder:
+    """Return the request of `row` with `pin`: every attempt differs from the last in nothing but its timestamp.
+
+    Raises:
+        InvariantViolatedError: the row has no client order id.
+    """
+    if row.client_order_id is None:
+        raise InvariantViolatedError(f"{row.key}: an order without a client order id")
+    return PinnedOrder(
+        venue=Venue(intent.venue),
+        symbol=intent.symbol,
+        side=intent.side,
+        order_type=intent.order_type,
+        quantity=intent.quantity,
+        price=intent.price,
+        stop_price=intent.stop_price,
+        time_in_force=intent.time_in_force,
+        reduce_only=intent.reduce_only,
+        client_order_id=row.client_order_id,
+        timestamp_ms=pin.timestamp_ms,
+        recv_window_ms=pin.recv_window_ms,
+    )
+
+
+def _new_attempt(context: ExecutionContext, connection: Connection, row: IntentRow, request: PinnedOrder) -> AttemptRow:
+    return AttemptRow(
+        key=row.key,
+        attempt=row.attempt + 1,
+        owner=context.owner,
+        fence=meta.raise_fence(connection, row.fence),
+        client_order_id=request.client_order_id,
+        timestamp_ms=request.timestamp_ms,
+        recv_window_ms=request.recv_window_ms,
+        payload_hash=payload_hash(request),
+        config_hash=context.config_hash,
+        dispatched_at_ms=context.clock.now_ms(),
+        outcome=None,
+        settled_at_ms=None,
+        settled_by=None,
+        failure_class=None,
+        rule=None,
+        http_status=None,
+        code=None,
+        answer=None,
+        retry_delay_ms=None,
+        evidence=None,
+    )

@@ -1,0 +1,172 @@
+"""Follow orders that rest at the exchange until they are finished, and sweep trades that nobody has claimed yet.
+
+Polled per symbol. A sweep maps every trade to its intent: a late fill of an order that was declared absent is booked
+and is an alarm; a trade that is not ours goes to the account `external`, visibly.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.delivery import Parcel
+from app.exchange.models import ExchangeTrade, OrderAbsent
+from app.execution.adopt import adopt
+from app.execution.context import ExecutionContext
+from app.execution.fills import deliver_book_work
+from app.job_safety.keys import CLIENT_ORDER_ID_PREFIX
+from app.job_safety.outcome import ExchangeOrder, Venue
+from app.job_safety.state import LIVE
+from app.journal import intents, watermarks
+from app.journal.rows import IntentRow
+
+OPEN_ORDERS_WEIGHT = {Venue.USDM: 1, Venue.SPOT: 6}
+GET_ORDER_WEIGHT = {Venue.USDM: 1, Venue.SPOT: 4}
+TRADES_WEIGHT = {Venue.USDM: 5, Venue.SPOT: 20}
+"""Request weights (BINANCE.md section 5)."""
+
+
+@dataclass(slots=True)
+class Spent:
+    """Request weight used so far, per venue."""
+
+    weight: dict[Venue, int]
+
+    def add(self, venue: Venue, weight: int) -> None:
+        """Count `weight`."""
+        self.weight[venue] = self.weight.get(venue, 0) + weight
+
+
+def live_symbols(context: ExecutionContext) -> dict[tuple[Venue, str], list[IntentRow]]:
+    """Return the orders that rest at the exchange, by venue and symbol."""
+    with context.journal.read() as connection:
+        rows = intents.in_states(connection, sorted(LIVE), limit=10_000, intent_type="order")
+    found: dict[tuple[Venue, str], list[IntentRow]] = defaultdict(list)
+    for row in rows:
+        if row.venue is not None and row.symbol is not None:
+            found[row.venue, row.symbol].append(row)
+    return dict(found)
+
+
+def follow_symbol(
+    context: ExecutionContext, venue: Venue, symbol: str, rows: Sequence[IntentRow], spent: Spent
+) -> list[Parcel]:
+    """Ask for the resting orders of one symbol and take in what has changed; return what is now to be delivered.
+
+    Raises:
+        ExchangeQueryError: a question was not answered; nothing is concluded from that.
+    """
+    orders = {order.order_id: order for order in context.gateway.open_orders(venue, symbol)}
+    spent.add(venue, OPEN_ORDERS_WEIGHT[venue])
+    waiting = [row for row in rows if row.is_algo and row.actual_order_id is None]
+    algo_orders: dict[int, ExchangeOrder] = {}
+    if waiting:
+        algo_orders = {order.order_id: order for order in context.gateway.open_orders(venue, symbol, is_algo=True)}
+        spent.add(venue, OPEN_ORDERS_WEIGHT[venue])
+    parcels: list[Parcel] = []
+    for row in rows:
+        is_waiting = row.is_algo and row.actual_order_id is None
+        shown = (algo_orders if is_waiting else orders).get(_trading_id(row))
+        if shown is not None and shown.executed_quantity == (row.executed_quantity or 0):
+            continue
+        parcels += _look_closer(context, row, is_waiting=is_waiting, spent=spent)
+    return parcels
+
+
+def sweep_trades(context: ExecutionContext, venue: Venue, symbol: str, spent: Spent) -> int:
+    """Book every trade of `symbol` that is not booked yet, and return how many that were.
+
+    Raises:
+        ExchangeQueryError: a question was not answered.
+    """
+    with context.journal.read() as connection:
+        if not context.books.is_open(connection, venue):
+            return 0
+        swept = watermarks.swept(connection, venue=venue.value, symbol=symbol)
+    spent.add(venue, TRADES_WEIGHT[venue])
+    if swept is None:
+        newest = context.gateway.newest_trades(venue, symbol)
+        trades = [trade for trade in newest if _is_after_opening(context, venue, trade)]
+        first = min((trade.trade_id for trade in trades), default=max((t.trade_id for t in newest), default=-1) + 1)
+        with context.journal.write() as connection:
+            watermarks.begin(connection, venue=venue.value, symbol=symbol, trade_id=first - 1)
+    else:
+        trades = context.gateway.trades_since(venue, symbol, from_id=swept + 1)
+    if not trades:
+        return 0
+    by_order: dict[int, list[ExchangeTrade]] = defaultdict(list)
+    for trade in trades:
+        by_order[trade.order_id].append(trade)
+    with context.journal.read() as connection:
+        owners = intents.by_order_ids(connection, venue=venue.value, symbol=symbol, order_ids=list(by_order))
+    count = 0
+    for order_id, group in by_order.items():
+        owner = owners.get(order_id) or _owner_by_asking(context, venue, symbol, order_id, spent)
+        count += _book(context, group, owner)
+    with context.journal.write() as connection:
+        watermarks.advance(
+            connection, venue=venue.value, symbol=symbol, trade_id=max(trade.trade_id for trade in trades)
+        )
+    return count
+
+
+def _trading_id(row: IntentRow) -> int:
+    return row.actual_order_id or row.exchange_order_id or -1
+
+
+def _look_closer(context: ExecutionContext, row: IntentRow, *, is_waiting: bool, spent: Spent) -> list[Parcel]:
+    if row.venue is None or row.symbol is None:
+        return []
+    spent.add(row.venue, GET_ORDER_WEIGHT[row.venue])
+    if is_waiting:
+        answer = context.gateway.get_order(row.venue, row.symbol, client_order_id=row.client_order_id, is_algo=True)
+    else:
+        answer = context.gateway.get_order(row.venue, row.symbol, order_id=_trading_id(row))
+    parcels: list[Parcel] = []
+    found = [answer] if isinstance(answer, ExchangeOrder) else []
+    if found and found[0].is_algo and found[0].actual_order_id:
+        spent.add(row.venue, GET_ORDER_WEIGHT[row.venue])
+        actual = context.gateway.get_order(row.venue, row.symbol, order_id=found[0].actual_order_id)
+        found += [actual] if isinstance(actual, ExchangeOrder) else []
+    for order in found:
+        with context.journal.write() as connection:
+            parcels += adopt(context, connection, key=row.key, order=order, source="follow").parcels
+    return parcels
+
+
+def _owner_by_asking(
+    context: ExecutionContext, venue: Venue, symbol: str, order_id: int, spent: Spent
+) -> IntentRow | None:
+    """Find the intent of an order that the journal does not know by its exchange id, and take the proof in."""
+    spent.add(venue, GET_ORDER_WEIGHT[venue])
+    answer = context.gateway.get_order(venue, symbol, order_id=order_id)
+    if isinstance(answer, OrderAbsent) or not isinstance(answer, ExchangeOrder):
+        return None
+    with context.journal.write() as connection:
+        owner = intents.by_client_order_ids(connection, [answer.client_order_id]).get(answer.client_order_id)
+        if owner is None:
+            if answer.client_order_id.startswith(CLIENT_ORDER_ID_PREFIX):
+                context.record.alarm("order_of_ours_unknown", order_id=order_id, client_order_id=answer.client_order_id)
+            return None
+        adopted = adopt(context, connection, key=owner.key, order=answer, source="sweep")
+    context.hand_over(adopted.parcels)
+    return adopted.row
+
+
+def _book(context: ExecutionContext, trades: Sequence[ExchangeTrade], owner: IntentRow | None) -> int:
+    now_ms = context.clock.now_ms()
+    key = None if owner is None else owner.key
+    with context.journal.write() as connection:
+        new = context.books.record_fills(connection, trades=trades, key=key, now_ms=now_ms)
+        if key is not None:
+            context.books.mark_booked(connection, key=key, now_ms=now_ms)
+    if key is not None and new:
+        deliver_book_work(context, key)
+    if key is None and new:
+        context.record.event("external_trades", level="warning", trades=[trade.trade_id for trade in new])
+    return len(new)
+
+
+def _is_after_opening(context: ExecutionContext, venue: Venue, trade: ExchangeTrade) -> bool:
+    with context.journal.read() as connection:
+        opened_at_ms = watermarks.opened_at_ms(connection, venue=venue.value)
+    return opened_at_ms is not None and trade.time_ms > opened_at_ms

@@ -1,0 +1,219 @@
+"""Run one order intent: settle what is settled, reconcile what is in doubt, dispatch what may be sent."""
+
+from typing import Final
+
+from app.delivery import Parcel
+from app.exchange.errors import ExchangeClockUnknownError, ExchangeQueryError
+from app.execution import opening, reconcile
+from app.execution.conditions import Denied
+from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
+from app.execution.dispatch import dispatch
+from app.execution.recheck import found_before_first_send
+from app.execution.settle import Settled
+from app.intents import OrderIntent, from_canonical
+from app.job_safety.admission import Admitted, Blocked, Done, EffectKind, Held
+from app.job_safety.errors import InvariantViolatedError, LeaseLostError, StoreUnavailableError
+from app.job_safety.faults import FaultPoint
+from app.job_safety.outcome import Venue
+from app.job_safety.retry_policy import Expire, snooze_until
+from app.job_safety.side_effect_guard import Token
+from app.job_safety.state import DOUBTFUL, SENDABLE, TERMINAL_STATES, IntentState
+from app.journal import intents
+from app.journal.rows import IntentRow
+
+MAX_ROUNDS: Final = 3
+"""Attempts that we did not send (a slow disk, a pause) are repeated at once this often before the sweeper does."""
+
+
+def run_order(context: ExecutionContext, key: str) -> str:
+    """Move the order intent `key` as far as it can go now; return where it stands, for people.
+
+    Raises:
+        IntentNotFoundError: the journal does not know the key: the queue is never trusted to say what to do.
+        StoreUnavailableError: a store does not answer; what opens risk was not sent.
+    """
+    text = ""
+    for _ in range(MAX_ROUNDS):
+        with context.journal.read() as connection:
+            row = intents.load(connection, key)
+        if row.type != "order":
+            raise InvariantViolatedError(f"{key} is a {row.type}, not an order")
+        if row.state in DOUBTFUL:
+            return reconcile_row(context, row)
+        if row.state not in SENDABLE:
+            return row.state.value
+        if context.clock.now_ms() < row.not_before_ms:
+            return f"{row.state.value}: not yet"
+        context.faults.hit(FaultPoint.BEFORE_ADMISSION)
+        text, again = _attempt(context, row)
+        if not again:
+            break
+    return text
+
+
+def reconcile_row(context: ExecutionContext, row: IntentRow) -> str:
+    """Take one step to settle `row`, unless the owner of its attempt is alive."""
+    token: Token | None = None
+    try:
+        answer = context.admission.ask("order", row.key, kind=EffectKind.BOOK, distrust_done=True)
+    except StoreUnavailableError:
+        # No lease can be read. An attempt that may still have an owner is left alone until it cannot have one.
+        age_ms = context.clock.now_ms() - row.updated_at_ms
+        if row.state is IntentState.DISPATCHED and age_ms < context.horizons.orphan_after_ms:
+            return "DISPATCHED: its owner may be alive"
+    else:
+        match answer:
+            case Admitted(token=token):
+                pass
+            case Held(by=by):
+                return f"{row.state.value}: {by} works on it"
+            case _:
+                raise InvariantViolatedError(f"{row.key}: reconcile was answered {answer}")
+    try:
+        result = reconcile.step(context, row.key)
+    finally:
+        if token is not None:
+            _release(context, row.key, token)
+    return f"reconcile: {result.value}"
+
+
+def _attempt(context: ExecutionContext, row: IntentRow) -> tuple[str, bool]:
+    intent = from_canonical(row.content)
+    if not isinstance(intent, OrderIntent):
+        raise InvariantViolatedError(f"{row.key}: the row is an order, its content is not")
+    if row.cancel_requested:
+        return _close(context, row, "canceled before it was sent"), False
+    if _validity_is_over(context, row):
+        return _close(context, row, "validity ran out before it was sent"), False
+    if context.is_dry_run:
+        return _simulate(context, row), False
+    kind = EffectKind.OPEN if row.opens_risk else EffectKind.REDUCE
+    answer = context.admission.ask("order", row.key, kind=kind, venue=intent.venue)
+    if isinstance(answer, Done):
+        # The journal says that it is not finished, and the journal is right.
+        context.record.event("guard_distrusted", key=row.key, hint=answer.hint)
+        answer = context.admission.ask("order", row.key, kind=kind, venue=intent.venue, distrust_done=True)
+    match answer:
+        case Held(by=by):
+            context.record.event("duplicate_blocked", key=row.key, by=by)
+            return f"held by {by}", False
+        case Blocked(why=why, for_ms=for_ms):
+            return _snooze(context, row, why, for_ms), False
+        case Admitted(token=token):
+            context.faults.hit(FaultPoint.AFTER_ADMISSION)
+            return _with_lease(context, row, intent, kind, token)
+        case Done():
+            raise InvariantViolatedError(f"{row.key}: the guard could not be taken over")
+
+
+def _with_lease(
+    context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, token: Token
+) -> tuple[str, bool]:
+    finished: IntentState | None = None
+    try:
+        with context.leases.keep("order", row.key, token):
+            opening.ensure_open(context, Venue(intent.venue))
+            if found_before_first_send(context, row, intent):
+                return "found at the exchange", False
+            result = dispatch(context, row, intent, kind)
+        if isinstance(result, Denied):
+            return _denied(context, row, result), False
+        finished = result.row.state if result.row.state in TERMINAL_STATES else None
+    except LeaseLostError as error:
+        return str(error), False
+    except (ExchangeClockUnknownError, ExchangeQueryError) as error:
+        return _snooze(context, row, f"exchange not readable: {error}", None), False
+    finally:
+        _end_lease(context, row.key, token, finished)
+    context.faults.hit(FaultPoint.AFTER_GUARD_DONE)
+    context.hand_over(result.parcels)
+    context.faults.hit(FaultPoint.AFTER_FOLLOWUPS_DELIVERED)
+    return result.row.state.value, _may_go_on(context, result)
+
+
+def _may_go_on(context: ExecutionContext, result: Settled) -> bool:
+    row = result.row
+    return row.state is IntentState.RETRY_WAIT and row.not_before_ms <= context.clock.now_ms()
+
+
+def _validity_is_over(context: ExecutionContext, row: IntentRow) -> bool:
+    return (
+        row.valid_until_ms is not None and context.clock.now_ms() + context.horizons.recv_window_ms > row.valid_until_ms
+    )
+
+
+def _denied(context: ExecutionContext, row: IntentRow, denied: Denied) -> str:
+    return _close(context, row, denied.why) if denied.is_final else _snooze(context, row, denied.why, None)
+
+
+def _close(context: ExecutionContext, row: IntentRow, why: str) -> str:
+    """Close a row that was never executed: it is RECEIVED, or every attempt of it is proven not executed."""
+    now_ms = context.clock.now_ms()
+    with context.journal.write() as connection:
+        fresh = intents.load(connection, row.key, lock=True)
+        if fresh.state in SENDABLE and intents.move(
+            connection, fresh, IntentState.EXPIRED, now_ms=now_ms, reason=why, booked_at_ms=now_ms
+        ):
+            context.record.event("expired", key=row.key, why=why)
+            return f"EXPIRED: {why}"
+    return "moved by somebody else"
+
+
+def _simulate(context: ExecutionContext, row: IntentRow) -> str:
+    now_ms = context.clock.now_ms()
+    with context.journal.write() as connection:
+        fresh = intents.load(connection, row.key, lock=True)
+        if fresh.state is IntentState.RECEIVED:
+            intents.move(
+                connection, fresh, IntentState.SIMULATED, now_ms=now_ms, reason="mode dry_run", booked_at_ms=now_ms
+            )
+    return IntentState.SIMULATED.value
+
+
+def _snooze(context: ExecutionContext, row: IntentRow, why: str, for_ms: int | None) -> str:
+    now_ms = context.clock.now_ms()
+    decision = snooze_until(
+        opens_at_ms=None if for_ms is None else now_ms + for_ms,
+        now_ms=now_ms,
+        valid_until_ms=row.valid_until_ms,
+        policy=context.retry,
+        jitter=context.jitter,
+        reason=why,
+    )
+    if isinstance(decision, Expire):
+        return _close(context, row, decision.reason)
+    with context.journal.write() as connection:
+        fresh = intents.load(connection, row.key, lock=True)
+        if fresh.state in SENDABLE:
+            intents.touch(
+                connection, fresh, now_ms=now_ms, run_at_ms=decision.at_ms, not_before_ms=decision.at_ms,
+                snoozes=fresh.snoozes + 1, reason=f"snoozed: {why}"[:500],
+            )  # fmt: skip
+    context.record.event("snoozed", key=row.key, why=why, until_ms=decision.at_ms)
+    return f"snoozed: {why}"
+
+
+def _end_lease(context: ExecutionContext, key: str, token: Token, finished: IntentState | None) -> None:
+    if finished is None:
+        _release(context, key, token)
+        return
+    try:
+        context.guard.complete("order", key, token, finished.value)
+    except StoreUnavailableError as error:
+        context.record.event("guard_not_marked", level="warning", count=False, key=key, error=str(error))
+
+
+def _release(context: ExecutionContext, key: str, token: Token) -> None:
+    try:
+        context.guard.release("order", key, token)
+    except StoreUnavailableError as error:
+        # It runs out by itself.
+        context.record.event("guard_not_released", level="warning", count=False, key=key, error=str(error))
+
+
+def parcel_of(row: IntentRow) -> Parcel:
+    """Return what delivers `row` to its queue."""
+    return Parcel(key=row.key, type=row.type, queue=row.queue, description=f"{row.type} {row.symbol or ''} {row.key}")
+
+
+__all__ = ["REDELIVER_AFTER_MS", "parcel_of", "reconcile_row", "run_order"]

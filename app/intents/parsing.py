@@ -1,0 +1,73 @@
+"""From a decoded JSON object to an intent, and from an intent to the text that stands for its content."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from app.intents.errors import REMEDIES, IntentError, explain, leaf_of
+from app.intents.fields import MAX_SHOWN
+from app.intents.models import (
+    CancelIntent,
+    Entry,
+    LedgerIntent,
+    OrderIntent,
+    PnlIntent,
+    PositionIntent,
+    SignalIntent,
+    Trade,
+)
+
+Intent: TypeAlias = OrderIntent | CancelIntent | PositionIntent | LedgerIntent | PnlIntent | SignalIntent
+_MODELS: Final[Mapping[str, type[Intent]]] = {
+    "order": OrderIntent,
+    "cancel": CancelIntent,
+    "position": PositionIntent,
+    "ledger": LedgerIntent,
+    "pnl": PnlIntent,
+    "signal": SignalIntent,
+}
+INTENT_TYPES: Final = tuple(_MODELS)
+_ADAPTERS: Final = {name: TypeAdapter[Any](model) for name, model in _MODELS.items()}
+
+
+def parse_intent(data: object) -> Intent:
+    """Return the intent that `data`, a decoded JSON object, describes.
+
+    Raises:
+        IntentError: names the first field that is wrong, and the remedy.
+    """
+    if not isinstance(data, dict):
+        raise IntentError("line", "is not a JSON object", 'write {"type": "order", "key": …}')
+    kind = data.get("type")
+    adapter = _ADAPTERS.get(kind) if isinstance(kind, str) else None
+    if adapter is None:
+        problem = "is missing" if "type" not in data else f"{str(kind)[:MAX_SHOWN]!r} is not a type of intent"
+        raise IntentError("type", problem, REMEDIES["type"])
+    try:
+        intent: Intent = adapter.validate_python(data)
+    except ValidationError as error:
+        raise explain(error, kind or "", lambda place: _fields_at(kind or "", place)) from error
+    return intent
+
+
+def canonical(intent: Intent) -> str:
+    """Return the text that stands for the content of `intent`: sorted JSON, decimals without trailing zeros."""
+    return json.dumps(intent.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def content_hash(text: str) -> str:
+    """Return the SHA-256, in hex, of a canonical text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def from_canonical(text: str) -> Intent:
+    """Return the intent that `canonical` wrote."""
+    return parse_intent(json.loads(text))
+
+
+def _fields_at(kind: str, place: Sequence[str]) -> Iterable[str]:
+    models: Mapping[str, type[BaseModel]] = {"trade": Trade, "entries": Entry}
+    return models.get(leaf_of(place), _MODELS[kind]).model_fields

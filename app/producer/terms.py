@@ -1,0 +1,78 @@
+"""What follows from an intent when it is taken: its row in the journal, its queue, its validity."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from app.delivery import Parcel
+from app.intents import CancelIntent, Intent, LedgerIntent, OrderIntent, SignalIntent, canonical, content_hash
+from app.job_safety import keys
+from app.journal.intents import NewIntent
+
+_QUEUES: Final = {"position": "positions", "ledger": "ledger", "pnl": "pnl", "signal": "signals", "cancel": "urgent"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """On what terms an installation takes intents.
+
+    Attributes:
+        account: The account label.
+        mode: The trading mode.
+        default_valid_for_s: Validity of what opens risk and does not say for how long.
+    """
+
+    account: str
+    mode: str
+    default_valid_for_s: int
+
+    def row(self, intent: Intent, now_ms: int) -> NewIntent:
+        """Return the row of an intent that is taken at `now_ms`."""
+        text = canonical(intent)
+        order = intent if isinstance(intent, OrderIntent) else None
+        traded = None if isinstance(intent, CancelIntent | LedgerIntent) else intent
+        return NewIntent(
+            key=intent.key,
+            type=intent.type,
+            queue=queue_of(intent),
+            content=text,
+            content_hash=content_hash(text),
+            opens_risk=isinstance(intent, OrderIntent | SignalIntent) and intent.opens_risk,
+            created_at_ms=now_ms,
+            run_at_ms=now_ms,
+            venue=traded.venue if traded else None,
+            symbol=traded.symbol if traded else None,
+            client_order_id=self._client_order_id(order) if order else None,
+            parent_key=intent.order_key if isinstance(intent, CancelIntent) else None,
+            # Conditional futures orders live at an endpoint of their own, with ids of their own.
+            is_algo=order is not None and order.venue == "usdm" and order.is_conditional,
+            valid_until_ms=self.valid_until_ms(intent, now_ms),
+        )
+
+    def valid_until_ms(self, intent: Intent, now_ms: int) -> int | None:
+        """Return when an intent that is taken at `now_ms` runs out of validity; None: never."""
+        if not isinstance(intent, OrderIntent | SignalIntent):
+            return None
+        if intent.valid_for_s is not None:
+            return now_ms + intent.valid_for_s * 1000
+        # What is urgent takes risk away: late is better than never.
+        if intent.opens_risk and not intent.is_urgent:
+            return now_ms + self.default_valid_for_s * 1000
+        return None
+
+    def _client_order_id(self, order: OrderIntent) -> str:
+        return keys.client_order_id(account=self.account, mode=self.mode, key=order.key)
+
+
+def queue_of(intent: Intent) -> str:
+    """Return the queue of an intent: what takes risk away never waits behind what opens it."""
+    if isinstance(intent, OrderIntent):
+        return "urgent" if intent.is_urgent else "orders"
+    return _QUEUES[intent.type]
+
+
+def parcel(intent: Intent) -> Parcel:
+    """Return what the queue is given; the description is for people at a dashboard."""
+    words = [intent.type, intent.key]
+    if isinstance(intent, OrderIntent):
+        words += [intent.side, intent.symbol, intent.venue]
+    return Parcel(key=intent.key, type=intent.type, queue=queue_of(intent), description=" ".join(words))

@@ -1,0 +1,167 @@
+"""Builds what one process needs to execute intents, from an installation."""
+
+import os
+import random
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from sqlalchemy import Connection, select
+
+from app.books import booked, booking, opening
+from app.clock import Clock, SystemClock
+from app.exchange.exchange_clock import ExchangeClock, ExchangeClockLimits
+from app.exchange.filters import RulesCache
+from app.exchange.models import Balance, ExchangePosition, ExchangeTrade
+from app.execution.context import ExecutionContext, Horizons
+from app.job_safety import faults, kill_switch
+from app.job_safety.admission import Admission
+from app.job_safety.lease_keeper import LeaseKeeper
+from app.job_safety.outcome import Venue
+from app.job_safety.rate_limit import Pause
+from app.job_safety.retry_policy import RetryLimits
+from app.job_safety.side_effect_guard import GuardNames, SideEffectGuard
+from app.journal import schema
+from app.observability.log import make_logger
+from app.observability.recorder import Recorder
+from app.settings import Settings, config_hash
+from app.wiring import Installation, open_installation, settings_from_environment
+
+FAULTS_VARIABLE = "FILLONCE_FAULTS"
+"""A plan of faults for tests (see `app.job_safety.faults`). Refused in mode live."""
+
+
+class JournalBooks:
+    """The books as execution sees them, for one account."""
+
+    def __init__(self, account: str) -> None:
+        self._account = account
+
+    def record_fills(
+        self, connection: Connection, *, trades: Sequence[ExchangeTrade], key: str | None, now_ms: int
+    ) -> Sequence[ExchangeTrade]:
+        """Book trades into fills and positions, with follow-ups for ledger and PnL; return the new ones."""
+        return booking.record_fills(connection, account=self._account, trades=trades, key=key, now_ms=now_ms)
+
+    def position(self, connection: Connection, *, venue: Venue, symbol: str) -> Decimal:
+        """Return the booked quantity, negative when short."""
+        table = schema.positions.c
+        query = select(table.quantity).where(
+            table.account == self._account, table.venue == venue.value, table.symbol == symbol
+        )
+        quantity: Decimal | None = connection.execute(query).scalar()
+        return Decimal(0) if quantity is None else quantity
+
+    def is_open(self, connection: Connection, venue: Venue) -> bool:
+        """Return whether the opening entries of `venue` are booked."""
+        return opening.is_open(connection, venue)
+
+    def book_opening(
+        self,
+        connection: Connection,
+        *,
+        venue: Venue,
+        balances: Sequence[Balance],
+        positions: Sequence[ExchangePosition],
+        watermarks: Mapping[str, int],
+        now_ms: int,
+    ) -> bool:
+        """Book what the account held before us, once; return whether this call did."""
+        return opening.book_opening(
+            connection,
+            account=self._account,
+            venue=venue,
+            balances=balances,
+            positions=positions,
+            watermarks=watermarks,
+            now_ms=now_ms,
+        )
+
+    def mark_booked(self, connection: Connection, *, key: str, now_ms: int) -> bool:
+        """Mark an intent booked if all of its fills are; return whether it is."""
+        return booked.mark_booked(connection, key, now_ms)
+
+
+def open_here(clock: Clock | None = None) -> Installation:
+    """Open the installation that this process' environment names."""
+    return open_installation(settings_from_environment(), clock or SystemClock())
+
+
+def compose(installation: Installation, owner: str) -> ExecutionContext:
+    """Return the dependencies of one process. Nothing connects before it is used.
+
+    Raises:
+        ValueError: no exchange is named, or the plan of faults cannot be read.
+    """
+    settings, clock = installation.settings, installation.clock
+    names = guard_names(settings)
+    guard = SideEffectGuard(
+        installation.redis, names, lease_ttl_ms=settings.guard.lease_ttl_ms, result_ttl_s=settings.guard.result_ttl_s
+    )
+    gateway = installation.gateway()
+    log = make_logger(owner=owner, mode=installation.mode, account=installation.account)
+    chance = random.SystemRandom()
+    return ExecutionContext(
+        owner=owner,
+        account=installation.account,
+        mode=installation.mode,
+        config_hash=config_hash(settings),
+        clock=clock,
+        journal=installation.journal,
+        delivery=installation.delivery,
+        admission=Admission(installation.redis, names, owner=owner, lease_ttl_ms=settings.guard.lease_ttl_ms),
+        guard=guard,
+        pause=Pause(installation.redis, names),
+        read_kill_key=lambda: kill_switch.read_key(installation.redis, names.kill_switch),
+        gateway=gateway,
+        exchange_clock=ExchangeClock(
+            gateway,
+            clock,
+            ExchangeClockLimits(
+                refresh_after_s=settings.exchange.clock_refresh_s, max_age_s=settings.exchange.clock_max_age_s
+            ),
+        ),
+        rules=RulesCache(gateway.exchange_info, clock),
+        books=JournalBooks(installation.account),
+        record=Recorder(log, installation.redis, mode=installation.mode, account=installation.account),
+        leases=LeaseKeeper(guard, renew_s=settings.guard.lease_renew_ms / 1000),
+        jitter=lambda limit: chance.randint(0, limit),
+        symbols={Venue.USDM: settings.universe.usdm, Venue.SPOT: settings.universe.spot},
+        default_valid_for_s=settings.policy.valid_for_s,
+        horizons=_horizons(settings),
+        retry=RetryLimits(
+            max_attempts=settings.retry.max_attempts,
+            backoff_base_ms=settings.retry.backoff_base_ms,
+            backoff_cap_ms=settings.retry.backoff_max_ms,
+            recv_window_ms=settings.exchange.recv_window_ms,
+        ),
+        faults=faults.parse_plan(os.environ.get(FAULTS_VARIABLE, "")),
+    )
+
+
+def guard_names(settings: Settings) -> GuardNames:
+    """Return where guards and gates live in Redis."""
+    return GuardNames(
+        namespace=settings.guard.namespace,
+        kill_switch=settings.guard.kill_switch_key,
+        mode=settings.mode.value,
+        account=settings.account,
+    )
+
+
+def _horizons(settings: Settings) -> Horizons:
+    exchange, horizons = settings.exchange, settings.horizons
+    return Horizons(
+        recv_window_ms=exchange.recv_window_ms,
+        pin_to_send_limit_ms=exchange.pin_to_send_limit_ms,
+        fence_margin_ms=horizons.fence_margin_ms,
+        absent_answers=horizons.absent_answers,
+        absent_spread_usdm_ms=horizons.absent_spread_usdm_ms,
+        absent_spread_spot_ms=horizons.absent_spread_spot_ms,
+        absent_spread_algo_ms=horizons.absent_spread_algo_ms,
+        all_orders_lookback_ms=horizons.all_orders_lookback_ms,
+        max_read_lag_ms=horizons.max_read_lag_ms,
+        quarantine_after_ms=horizons.quarantine_after_ms,
+        healthy_for_ms=horizons.healthy_for_ms,
+        orphan_after_ms=exchange.outer_deadline_ms + settings.guard.lease_ttl_ms,
+        lease_check_ms=settings.guard.lease_ttl_ms + 500,
+    )

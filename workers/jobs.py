@@ -1,0 +1,105 @@
+"""What workers run: thin functions, one per type of work, each given a key and nothing else."""
+
+from contextvars import ContextVar
+from typing import Final
+
+from app.books import handlers
+from app.delivery import JOB_FUNCTIONS
+from app.execution.cancel import run_cancel as execute_cancel
+from app.execution.context import ExecutionContext
+from app.execution.fills import fetch_fills
+from app.execution.order import run_order as execute_order
+from app.execution.signal import run_signal as execute_signal
+from app.execution.verify import verify_single
+from app.job_safety.admission import Admitted, EffectKind, Held
+from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
+from app.job_safety.faults import FaultPoint
+from app.journal import followups
+from app.journal.followups import Followup
+from workers.bookjobs import run_book_job
+
+CONTEXT: Final[ContextVar[ExecutionContext]] = ContextVar("execution_context")
+"""Set by the worker of this process before its first job."""
+
+ALLOWED: Final = frozenset(JOB_FUNCTIONS.values())
+"""The only functions that a job may name."""
+
+_FAULT_POINTS: Final = {
+    "post_ledger": (FaultPoint.IN_LEDGER_TRANSACTION, FaultPoint.AFTER_LEDGER_COMMIT),
+    "post_pnl": (FaultPoint.IN_PNL_TRANSACTION, FaultPoint.AFTER_PNL_COMMIT),
+}
+
+
+def run_order(key: str) -> str:
+    """Run an order intent."""
+    return execute_order(CONTEXT.get(), key)
+
+
+def run_cancel(key: str) -> str:
+    """Run a cancel intent."""
+    return execute_cancel(CONTEXT.get(), key)
+
+
+def run_signal(key: str) -> str:
+    """Run a signal."""
+    return execute_signal(CONTEXT.get(), key)
+
+
+def run_position(key: str) -> str:
+    """Book a trade into its position."""
+    return run_book_job(CONTEXT.get(), key)
+
+
+def run_ledger(key: str) -> str:
+    """Post a ledger transaction."""
+    return run_book_job(CONTEXT.get(), key)
+
+
+def run_pnl(key: str) -> str:
+    """Book a trade into profit and loss."""
+    return run_book_job(CONTEXT.get(), key)
+
+
+def run_followup(key: str) -> str:
+    """Do what must still be done because of something that is done."""
+    context = CONTEXT.get()
+    with context.journal.read() as connection:
+        followup = followups.load_open(connection, key)
+    if followup is None:
+        return "done before"
+    try:
+        answer = context.admission.ask("followup", key, kind=EffectKind.BOOK, distrust_done=True)
+    except StoreUnavailableError:
+        return _run(context, followup)  # the inbox is the guard that counts
+    match answer:
+        case Held(by=by):
+            return f"held by {by}"
+        case Admitted(token=token):
+            with context.leases.keep("followup", key, token):
+                text = _run(context, followup)
+            if text.startswith("done"):
+                context.guard.complete("followup", key, token, "done")
+            else:
+                context.guard.release("followup", key, token)
+            return text
+        case _:
+            raise InvariantViolatedError(f"{key}: admission answered {answer}")
+
+
+def _run(context: ExecutionContext, followup: Followup) -> str:
+    if followup.kind == "fetch_fills":
+        return fetch_fills(context, followup)
+    if followup.kind == "verify_single":
+        return verify_single(context, followup)
+    points = _FAULT_POINTS.get(followup.kind)
+    if points is None:
+        raise InvariantViolatedError(f"{followup.key}: nobody knows how to do {followup.kind!r}")
+    inside, after = points
+    now_ms = context.clock.now_ms()
+    with context.journal.write() as connection:
+        drained = handlers.drain(connection, followup.kind, now_ms=now_ms)
+        context.faults.hit(inside)
+    context.faults.hit(after)
+    for failed in drained.failed:
+        context.record.alarm("followup_failed", key=failed)
+    return "done"

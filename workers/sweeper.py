@@ -1,0 +1,155 @@
+"""Find in the journal what should be moving and is not, and hand it to the queues again.
+
+Two sweepers at once do no harm: what is delivered twice finds the guard or the journal.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import select, update
+
+from app.delivery import FOLLOWUP, Parcel
+from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
+from app.execution.fills import parcels_of
+from app.execution.order import parcel_of
+from app.job_safety.errors import StoreUnavailableError
+from app.job_safety.state import DOUBTFUL, SENDABLE, IntentState
+from app.journal import followups, intents, schema
+from app.journal.followups import Followup
+from app.journal.rows import IntentRow
+from workers.compose import compose, open_here
+from workers.identity import new_owner
+from workers.loop import Stop
+
+BATCH: Final = 500
+MAX_LISTED: Final = 20_000
+"""A longer queue is not read to see who is in it: what waits there gets its turn."""
+
+FOLLOWUP_GRACE_MS: Final = 3_000
+MAX_RESCUES: Final = 3
+"""Rescues in a row without a change of state, after which an intent is quarantined (poison)."""
+
+_OTHERS: Final = frozenset({*DOUBTFUL, IntentState.ACCEPTED, IntentState.PARTIALLY_FILLED})
+"""What the reconciler and the follower look after."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What one pass did."""
+
+    delivered: int = 0
+    quarantined: int = 0
+
+
+def sweep(context: ExecutionContext) -> Swept:
+    """Deliver again what is due and waits nowhere; return what was done.
+
+    Raises:
+        StoreUnavailableError: the journal or Redis does not answer.
+    """
+    now_ms = context.clock.now_ms()
+    with context.journal.read() as connection:
+        due = [row for row in intents.due(connection, now_ms=now_ms, limit=BATCH) if _is_mine(row)]
+        late = followups.overdue(connection, now_ms=now_ms - FOLLOWUP_GRACE_MS, limit=BATCH)
+    if not due and not late:
+        return Swept()
+    waiting = _Waiting(context)
+    lost = [row for row in due if not waiting.holds(parcel_of(row))]
+    rescued = [row for row in lost if row.not_before_ms < (row.run_at_ms or 0)]
+    poisoned = [row for row in rescued if row.rescues >= MAX_RESCUES and row.state in SENDABLE]
+    _look_again_later(context, due, rescued, now_ms)
+    _quarantine(context, poisoned, now_ms)
+    again = [row for row in lost if row not in poisoned]
+    parcels = [parcel_of(row) for row in again] + parcels_of([one for one in late if not waiting.holds(_of(one))])
+    context.delivery.deliver(parcels, force=True)
+    for row in rescued:
+        context.record.event("rescued", key=row.key, state=row.state.value, rescues=row.rescues + 1)
+    return Swept(delivered=len(parcels), quarantined=len(poisoned))
+
+
+class _Waiting:
+    """Who waits in which queue; each queue is read once per pass, and only if somebody asks."""
+
+    def __init__(self, context: ExecutionContext) -> None:
+        self._context = context
+        self._ids: dict[str, set[str] | None] = {}
+
+    def holds(self, parcel: Parcel) -> bool:
+        """Return whether the parcel waits in its queue, or the queue is too long to tell."""
+        delivery = self._context.delivery
+        if parcel.queue not in self._ids:
+            long = delivery.depth(parcel.queue) > MAX_LISTED
+            self._ids[parcel.queue] = None if long else delivery.waiting(parcel.queue)
+        ids = self._ids[parcel.queue]
+        return ids is None or delivery.job_id(parcel) in ids
+
+
+def _is_mine(row: IntentRow) -> bool:
+    return row.type == "cancel" or row.state not in _OTHERS
+
+
+def _of(followup: Followup) -> Parcel:
+    return Parcel(key=followup.key, type=FOLLOWUP, queue=followup.queue)
+
+
+def _look_again_later(
+    context: ExecutionContext, due: Sequence[IntentRow], rescued: Sequence[IntentRow], now_ms: int
+) -> None:
+    table = schema.intents
+    with context.journal.write() as connection:
+        for rows, more in ((rescued, 1), ([row for row in due if row not in rescued], 0)):
+            if rows:
+                connection.execute(
+                    update(table)
+                    .where(table.c.key.in_([row.key for row in rows]), table.c.run_at_ms <= now_ms)
+                    .values(run_at_ms=now_ms + REDELIVER_AFTER_MS, rescues=table.c.rescues + more)
+                )
+
+
+def _quarantine(context: ExecutionContext, rows: Sequence[IntentRow], now_ms: int) -> None:
+    for row in rows:
+        with context.journal.write() as connection:
+            fresh = intents.load(connection, row.key, lock=True)
+            if fresh.state in SENDABLE:
+                reason = f"poison: rescued {fresh.rescues} times without getting anywhere"
+                intents.move(connection, fresh, IntentState.QUARANTINED, now_ms=now_ms, reason=reason, run_at_ms=None)
+        context.record.alarm("quarantined", key=row.key, reason="poison")
+
+
+def pending(context: ExecutionContext) -> int:
+    """Return how many intents are due."""
+    table = schema.intents
+    with context.journal.read() as connection:
+        query = select(table.c.key).where(table.c.run_at_ms <= context.clock.now_ms())
+        return len(connection.execute(query.limit(BATCH)).all())
+
+
+def run_sweeper(*, owner: str | None = None, once: bool = False) -> int:
+    """Sweep until told to stop, or once; return the exit code."""
+    installation = open_here()
+    context = compose(installation, owner or new_owner("sweeper"))
+    stop = Stop.on_signals()
+    interval_s = installation.settings.sweep.interval_ms / 1000
+    while True:
+        try:
+            sweep(context)
+        except StoreUnavailableError as error:
+            context.record.event("sweep_failed", level="warning", count=False, error=str(error))
+            if once:
+                return 3
+        if once or stop.wait(interval_s):
+            return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the sweeper from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m workers.sweeper", description="Deliver again what is not moving.")
+    parser.add_argument("--once", action="store_true", help="one pass, then stop")
+    return run_sweeper(once=parser.parse_args(arguments).once)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

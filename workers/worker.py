@@ -1,0 +1,155 @@
+"""The RQ worker: a SimpleWorker on one queue, with JSON jobs, an allow-list, and an execution context of its own.
+
+`rq worker -w workers.worker.SafetyWorker orders` and `fillonce worker orders` run the same class.
+"""
+
+import argparse
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from rq import Queue, SimpleWorker
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.timeouts import BaseDeathPenalty
+
+from app.delivery import QUEUES, rq_queue_name
+from app.execution.context import ExecutionContext
+from app.job_safety.errors import StoreUnavailableError
+from app.wiring import Installation, connect_redis
+from workers import jobs
+from workers.compose import compose, open_here
+from workers.identity import new_owner
+from workers.safety_job import REFUSED_KEY, RefusedJobError, SafetyJob
+
+WORKER_TTL_S: Final = 60
+"""How long an idle worker may block in Redis before it shows a sign of life."""
+
+MAINTENANCE_S: Final = 600
+
+
+class NoDeathPenalty(BaseDeathPenalty):
+    """RQ's timeout would raise in the middle of a request. Ours has a deadline of its own, and an outcome."""
+
+    def setup_death_penalty(self) -> None:
+        """Do nothing."""
+
+    def cancel_death_penalty(self) -> None:
+        """Do nothing."""
+
+
+class SafetyWorker(SimpleWorker):
+    """Works off one queue. What makes an effect safe lies in the job functions; this keeps rq out of their way."""
+
+    job_class = SafetyJob
+    death_penalty_class = NoDeathPenalty
+    log_result_lifespan = False
+
+    def __init__(
+        self,
+        queues: Any,
+        name: str | None = None,
+        connection: Redis | None = None,
+        installation: Installation | None = None,
+        **options: Any,
+    ) -> None:
+        self.installation = installation or open_here()
+        names = [queue.name if isinstance(queue, Queue) else str(queue) for queue in _listed(queues)]
+        if len(names) > 1:
+            # RQ pops from several queues without an intermediate list: a job popped by a worker that dies is gone.
+            raise ValueError(f"one queue per worker, not {', '.join(names)}")
+        account = self.installation.account
+        full = [rq_queue_name(one, account) if one in QUEUES else one for one in names]
+        options |= {
+            "serializer": JSONSerializer,
+            "job_class": SafetyJob,
+            "worker_ttl": WORKER_TTL_S,
+            "maintenance_interval": MAINTENANCE_S,
+            "log_job_description": False,
+        }
+        options.pop("default_worker_ttl", None)
+        role = names[0] if names else "idle"
+        super().__init__(full, name or new_owner(role), connection=_sent_once(connection, self.installation), **options)
+        self.context: ExecutionContext | None = None
+
+    def work(self, *arguments: Any, **options: Any) -> bool:
+        """Work until told to stop, or with `burst` until the queue is empty."""
+        self.context = compose(self.installation, self.name)
+        jobs.CONTEXT.set(self.context)
+        options.setdefault("logging_level", "WARNING")
+        worked: bool = super().work(*arguments, **options)
+        return worked
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        """Log the failure of a job in our own form, and count what was refused."""
+        error = exc_info[1] if len(exc_info) > 1 else None
+        if self.context is not None:
+            if isinstance(error, RefusedJobError):
+                self.context.record.event("job_refused", level="error", job_id=job.id, why=str(error))
+                with contextlib.suppress(RedisError):
+                    self.installation.redis.incr(REFUSED_KEY)
+            else:
+                level = "warning" if isinstance(error, StoreUnavailableError) else "error"
+                self.context.record.event(
+                    "job_failed", level=level, job_id=job.id, error=f"{type(error).__name__}: {error}"
+                )
+        super().handle_exception(job, *exc_info)
+
+
+def _listed(queues: Any) -> Sequence[Any]:
+    return queues if isinstance(queues, list | tuple) else [queues]
+
+
+def _sent_once(connection: Redis | None, installation: Installation) -> Redis:
+    """Return a connection that repeats no command: RQ's are not idempotent, and redis-py repeats by default."""
+    if connection is None:
+        return connect_redis(installation.redis_url, timeout_s=WORKER_TTL_S + 30)
+    connection.connection_pool.connection_kwargs["retry"] = Retry(NoBackoff(), 0)
+    connection.connection_pool.disconnect()
+    return connection
+
+
+@contextlib.contextmanager
+def quiet_rq() -> Iterator[None]:
+    """Keep RQ's own chatter below warnings."""
+    logger = logging.getLogger("rq.worker")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def run_worker(queue: str, *, owner: str | None = None, burst: bool = False) -> int:
+    """Run one worker on one queue until it is told to stop; return the exit code."""
+    installation = open_here()
+    worker = SafetyWorker(
+        [queue], name=owner or new_owner(queue), connection=_sent_once(None, installation), installation=installation
+    )
+    with quiet_rq():
+        worker.work(burst=burst)
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a worker from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m workers.worker", description="Run one worker on one queue.")
+    parser.add_argument("queue", choices=QUEUES)
+    parser.add_argument("--burst", action="store_true", help="stop when the queue is empty")
+    parsed = parser.parse_args(arguments)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    return run_worker(parsed.queue, burst=parsed.burst)
+
+
+__all__ = ["SafetyWorker", "main", "run_worker"]
+
+if __name__ == "__main__":
+    sys.exit(main())
