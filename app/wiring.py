@@ -1,5 +1,6 @@
 """Puts an installation together from settings: stores opened and stamped, queue port, gateway."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +19,12 @@ from app.exchange.config import GatewayConfig
 from app.exchange.gateway import ExchangeGateway
 from app.journal import meta, migrate
 from app.journal.engine import Journal
-from app.settings import Settings, load_settings
+from app.settings import Settings, TradingMode, load_settings
 
 REDIS_TIMEOUT_S: Final = 5
+LOCAL_EXCHANGE_FILE: Final = "local-exchange.json"
+"""Where `fillonce up` leaves the addresses of the local exchange, in the home folder."""
+
 SENTINEL_SCHEME: Final = "redis+sentinel"
 
 
@@ -131,6 +135,7 @@ def make_gateway(settings: Settings, clock: Clock) -> ExchangeGateway:
     Raises:
         ValueError: no exchange is named.
     """
+    settings = with_local_exchange(settings)
     exchange = settings.exchange
     if exchange.futures_url is None or exchange.spot_url is None:
         raise ValueError(
@@ -148,6 +153,22 @@ def make_gateway(settings: Settings, clock: Clock) -> ExchangeGateway:
             outer_deadline_s=exchange.outer_deadline_ms / 1000,
         ),
         clock,
+    )
+
+
+def with_local_exchange(settings: Settings) -> Settings:
+    """Return settings that name the local exchange which `fillonce up` runs in this home, if they name none."""
+    if settings.exchange.futures_url is not None or settings.mode not in {TradingMode.PAPER, TradingMode.DRY_RUN}:
+        return settings
+    try:
+        told = json.loads((settings.stores.home / LOCAL_EXCHANGE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return settings
+    return settings.with_exchange(
+        futures_url=told["futures_url"],
+        spot_url=told["spot_url"],
+        api_key=told["api_key"],
+        api_secret=told["api_secret"],
     )
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from app.composition import compose, open_here
 from app.exchange.errors import ExchangeClockUnknownError, ExchangeQueryError
 from app.execution import opening
 from app.execution.context import ExecutionContext
@@ -18,7 +19,6 @@ from app.job_safety.outcome import Venue
 from app.job_safety.state import DOUBTFUL
 from app.journal import intents, watermarks
 from workers import resume
-from workers.compose import compose, open_here
 from workers.identity import new_owner
 from workers.loop import Stop
 

@@ -15,7 +15,7 @@ LOST_JOURNAL = "this journal is new"
 def release_halt_when_reconciled(context: ExecutionContext) -> bool:
     """Resume after a lost journal once no unknown order of ours is open; return whether it did.
 
-    Every intent is still looked up at the exchange before its first order (`recheck`), for as long as this journal lives.
+    Every intent is still looked up before its first order (`recheck`), for as long as this journal lives.
 
     Raises:
         StoreUnavailableError: the journal does not answer.

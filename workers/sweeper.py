@@ -11,6 +11,7 @@ from typing import Final
 
 from sqlalchemy import select, update
 
+from app.composition import compose, open_here
 from app.delivery import FOLLOWUP, Parcel
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
 from app.execution.fills import parcels_of
@@ -20,7 +21,6 @@ from app.job_safety.state import DOUBTFUL, SENDABLE, IntentState
 from app.journal import followups, intents, schema
 from app.journal.followups import Followup
 from app.journal.rows import IntentRow
-from workers.compose import compose, open_here
 from workers.identity import new_owner
 from workers.loop import Stop
 

@@ -20,12 +20,12 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.timeouts import BaseDeathPenalty
 
+from app.composition import compose, open_here
 from app.delivery import QUEUES, rq_queue_name
 from app.execution.context import ExecutionContext
 from app.job_safety.errors import StoreUnavailableError
 from app.wiring import Installation, connect_redis
 from workers import jobs
-from workers.compose import compose, open_here
 from workers.identity import new_owner
 from workers.safety_job import REFUSED_KEY, RefusedJobError, SafetyJob
 

@@ -1,8 +1,8 @@
 """Statements on sets of rows that SQLite and PostgreSQL do alike: what is new, running sums, locks.
 
 Lists of rows go to the driver as parameter sets of one cached statement, so that fifty trades cost as many statements
-as one. Building a statement costs more than running it, so each is built once. Rows are sorted by their keys before they
-are written: two transactions that touch the same rows meet in the same order and never wait for each other in a circle.
+as one. Building a statement costs more than running it, so each is built once. Rows are sorted by their keys before
+they are written: two transactions that touch the same rows meet in the same order and never wait in a circle.
 
 Order of locks on PostgreSQL, kept by all of this package: intents, positions, then transactions and running sums.
 """

@@ -14,7 +14,7 @@ from app.cli.output import as_json, cell, emit, say
 if TYPE_CHECKING:
     from app.settings import Settings
 
-_WIDTH: Final = 18
+_WIDTH: Final = 20
 
 
 def doctor(
@@ -65,6 +65,7 @@ def _redis(settings: "Settings") -> Iterator[Finding]:
     from redis.exceptions import RedisError
 
     from app.cli.doctor_redis import look
+    from app.cli.opening import UNREADABLE_URL
     from app.clock import SystemClock
     from app.job_safety.errors import JobSafetyError
     from app.wiring import connect_redis, redis_url
@@ -72,15 +73,18 @@ def _redis(settings: "Settings") -> Iterator[Finding]:
     try:
         with connect_redis(redis_url(settings, SystemClock())) as client:
             yield from look(client)
+    except ValueError:
+        yield fail("redis", UNREADABLE_URL, "correct REDIS_URL")
     except (RedisError, JobSafetyError, OSError) as error:
         remedy = "start it, or correct REDIS_URL" if settings.stores.redis_url else "see the text"
-        yield unreachable("redis", str(error), remedy)
+        yield unreachable("redis", str(error).rstrip("."), remedy)
 
 
 def _journal(settings: "Settings") -> Iterator[Finding]:
     from sqlalchemy.exc import SQLAlchemyError
 
     from app.cli.doctor_journal import look
+    from app.cli.opening import UNREADABLE_URL
     from app.job_safety.errors import JobSafetyError, StoreUnavailableError
     from app.wiring import open_journal
 
@@ -94,6 +98,8 @@ def _journal(settings: "Settings") -> Iterator[Finding]:
         cause = getattr(error, "orig", None) or error
         remedy = "start it, or correct DATABASE_URL" if settings.stores.database_url else "see the text"
         yield unreachable("journal", str(cause).removeprefix("journal: "), remedy)
+    except ValueError:
+        yield fail("journal", UNREADABLE_URL, "correct DATABASE_URL")
     except JobSafetyError as error:
         yield fail("journal", str(error), "see the text")
 

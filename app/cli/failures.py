@@ -36,7 +36,8 @@ def report(error: Exception) -> int | None:
     """Say what went wrong and what to do about it; return the exit code, or None for an error that is a bug."""
     for kind, code, remedy in _TABLE:
         if isinstance(error, kind):
-            say("\n".join(f"error: {line}" for line in _words(error)))
+            for line in _words(error):
+                say(f"error: {line}")
             if remedy:
                 say(remedy)
             return code
@@ -46,5 +47,7 @@ def report(error: Exception) -> int | None:
 def _words(error: Exception) -> list[str]:
     if isinstance(error, SQLAlchemyError) and (cause := getattr(error, "orig", None)) is not None:
         # Not the statement: it is long, and its parameters are nobody's business.
-        return [f"journal: {cause}".strip()]
-    return str(error).strip().splitlines() or [type(error).__name__]
+        return [" ".join(f"journal: {cause}".split())]
+    if isinstance(error, SettingsError):
+        return list(error.problems)
+    return [" ".join(str(error).split()) or type(error).__name__]

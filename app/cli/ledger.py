@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli.exit_codes import FAILED
 from app.cli.output import as_json, as_table, emit, iso
 from app.cli.typers import plain_typer
 
@@ -70,6 +71,32 @@ def postings(
             after = page.after
             if after is None:
                 return
+
+
+@app.command("check")
+def check(*, json_: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False) -> None:
+    """Compare the books with themselves and with the exchange, exactly; exit 1 if anything differs.
+
+    Example:
+      fillonce ledger check
+    """
+    from app.cli.ledger_check import check_against_exchange  # lazy: --help needs no database
+    from app.cli.opening import installation
+    from app.cli.output import say
+    from app.composition import compose
+
+    with installation() as opened:
+        checked = check_against_exchange(compose(opened, "ledger-check"))
+    columns = ("venue", "what", "ours", "theirs")
+    rows = [tuple(getattr(one, name) for name in columns) for one in checked.differences]
+    if json_:
+        emit(as_json(dict(zip(columns, row, strict=True))) for row in rows)
+    elif rows:
+        emit(as_table(columns, rows))
+    venues = ", ".join(venue.value for venue in checked.venues) or "no venue opened yet"
+    say(f"{len(rows)} differences; {checked.trades} trades compared one by one ({venues})")
+    if rows:
+        raise typer.Exit(FAILED)
 
 
 def _fields(line: Any) -> dict[str, Any]:

@@ -27,6 +27,8 @@ class Noun:
 
 COMMANDS: Final[Mapping[str, Noun]] = MappingProxyType(
     {
+        "demo": Noun(module="demo", attribute="demo", summary="Watch it work while workers are being killed."),
+        "up": Noun(module="up", attribute="up", summary="Run the whole system here until Ctrl-C."),
         "enqueue": Noun(module="enqueue", summary="Journal intents and hand them to the queue."),
         "intents": Noun(module="intents", summary="List, show and wait for intents."),
         "positions": Noun(module="positions", summary="Show the positions of the books."),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from app.cli.output import say
 from app.clock import SystemClock
@@ -11,6 +12,10 @@ from app.journal import meta
 from app.journal.engine import Journal
 from app.settings import Settings, SettingsError, check
 from app.wiring import Installation, open_installation, open_journal, settings_from_environment
+
+UNREADABLE_URL: Final = (
+    "DATABASE_URL or REDIS_URL cannot be read: is its port a number, and its password percent-encoded?"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +80,8 @@ def _translated() -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreUnavailableError(f"journal: {error}") from error
+    except SettingsError:
+        raise
+    except ValueError as error:
+        # The library's own text may quote a part of the URL that is a password.
+        raise SettingsError([UNREADABLE_URL]) from error

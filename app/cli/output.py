@@ -4,9 +4,12 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import Final
 
 from app.clock import from_ms
 from app.money import wire
+
+_BLANKS: Final = str.maketrans("\t\r\n", "   ")
 
 
 def say(words: str) -> None:
@@ -49,7 +52,8 @@ def cell(value: object) -> str:
         return "-"
     if isinstance(value, Decimal):
         return wire(value)
-    return "".join(char if char.isprintable() else "?" for char in str(value))
+    text = str(value).translate(_BLANKS)
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def iso(milliseconds: int | None) -> str | None:

@@ -45,7 +45,8 @@ class ExchangeGateway(ExchangeQueries):
     def cancel_order(self, cancel: PinnedCancel) -> CancelOutcome:
         """Send `cancel` once, exactly as pinned.
 
-        -2011 ("Unknown order sent.") is `Unknown`: the order may be filled, canceled or not visible yet. Ask by `get_order`.
+        -2011 ("Unknown order sent.") is `Unknown`: the order may be filled, canceled or not visible yet. `get_order`
+        tells.
         """
         if cancel.is_algo:
             endpoint = "futures_cancel_algo_order"

@@ -3,39 +3,24 @@
 No layer may repeat a request: urllib3's retries are off and redirects are not followed. There is no session on top of
 it, hence no cookies and no proxies or passwords from the environment. A kept-alive connection that idled for more than
 a few seconds is replaced *before* sending, so that a server which closes idle connections costs no doubt.
-
-Socket timeouts bound one read each; a server that drips a byte a second would hold a request for ever. So the
-sockets themselves know the deadline of the request under way and give every read only what is left of it.
 """
 
 import http.client
-import socket
 import ssl
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import urllib3
 import urllib3.exceptions
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.util.ssl_ import create_urllib3_context
 
 from app.clock import Clock
+from app.exchange.connections import Wire, pool_manager
 from app.job_safety.failure_classifier import TransportFault
 
-IDLE_CONNECTION_LIMIT_S: Final = 4.0
-"""A connection idle for longer is replaced before use; common servers close theirs after 5 s or more."""
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 """Largest body that is read: several times the full exchangeInfo of either venue."""
-_LATE_READS: Final = 64
-"""Reads of already arrived bytes that are still allowed after the deadline: a process that was stopped must not turn an
-answer that is waiting in its socket into a doubt."""
 _CHUNK: Final = 65536
-_CONNECTIONS_KEPT: Final = 8
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
 _READING: Final = {"Accept-Encoding": "gzip"}
 _LIBRARY_FAULTS: Final = (
@@ -83,125 +68,6 @@ class TransportError(Exception):
         self.detail = detail
 
 
-class Wire(threading.local):
-    """The request under way in this thread: its deadline, and whether its first byte was handed to a socket."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.deadline = 0.0
-        self.read_timeout_s = 0.0
-        self.late_reads = 0
-        self.sent = False
-
-    def begin(self, *, deadline_s: float, read_timeout_s: float) -> None:
-        """Start the clock of a new request."""
-        self.deadline = self.clock.monotonic() + deadline_s
-        self.read_timeout_s = read_timeout_s
-        self.late_reads = 0
-        self.sent = False
-
-    def remaining_s(self) -> float:
-        """Return the seconds left until the deadline; negative once it has passed."""
-        return self.deadline - self.clock.monotonic()
-
-    def read(self, sock: socket.socket, read: Callable[[], int]) -> int:
-        """Run one `read` of `sock` within what is left; past the deadline take only what has already arrived."""
-        remaining = self.remaining_s()
-        if remaining > 0:
-            sock.settimeout(min(remaining, self.read_timeout_s))
-            return read()
-        self.late_reads += 1
-        if self.late_reads > _LATE_READS:
-            raise TimeoutError("deadline passed, and bytes keep trickling in")
-        sock.settimeout(0)
-        try:
-            return read()
-        except (BlockingIOError, ssl.SSLWantReadError) as error:
-            raise TimeoutError("deadline passed without a whole answer") from error
-
-
-class _DeadlineSocket(socket.socket):
-    wire: Wire | None = None
-
-    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        if self.wire is None:
-            return super().recv_into(buffer, nbytes, flags)
-        return self.wire.read(self, lambda: super(_DeadlineSocket, self).recv_into(buffer, nbytes, flags))
-
-
-class _DeadlineTlsSocket(ssl.SSLSocket):
-    wire: Wire | None = None
-
-    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
-        if self.wire is None:
-            return super().recv_into(buffer, nbytes, flags)
-        return self.wire.read(self, lambda: super(_DeadlineTlsSocket, self).recv_into(buffer, nbytes, flags))
-
-
-class _Guarded(HTTPConnection):
-    """A connection whose socket obeys the deadline, which notes the first byte sent and ages while idle."""
-
-    def __init__(self, *args: Any, wire: Wire, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._wire = wire
-        self._opened_or_used = 0.0
-
-    def _new_conn(self) -> socket.socket:
-        plain = super()._new_conn()
-        timeout = plain.gettimeout()
-        sock = _DeadlineSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
-        sock.settimeout(timeout)
-        sock.wire = self._wire
-        return sock
-
-    def connect(self) -> None:
-        super().connect()
-        if isinstance(self.sock, _DeadlineTlsSocket):
-            self.sock.wire = self._wire
-        if self._wire.remaining_s() <= 0:
-            self.close()
-            raise urllib3.exceptions.ConnectTimeoutError(self, "the deadline passed while connecting")
-
-    def send(self, data: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        self._wire.sent = True
-        super().send(data)
-
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as in urllib3 itself
-        response = super().getresponse()
-        self._opened_or_used = self._wire.clock.monotonic()
-        return response
-
-    @property
-    def is_connected(self) -> bool:
-        idle_s = self._wire.clock.monotonic() - self._opened_or_used
-        return idle_s <= IDLE_CONNECTION_LIMIT_S and super().is_connected
-
-
-class _GuardedTls(_Guarded, HTTPSConnection):
-    """The same over TLS."""
-
-
-class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _Guarded
-
-    def __init__(self, host: str, port: int | None = None, *, wire: Wire, **kwargs: Any) -> None:
-        super().__init__(host, port, **kwargs)
-        self.conn_kw["wire"] = wire
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _GuardedTls
-
-    def __init__(self, host: str, port: int | None = None, *, wire: Wire, authorities: str, **kwargs: Any) -> None:
-        super().__init__(host, port, **kwargs)
-        context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
-        context.load_verify_locations(cafile=authorities)
-        context.sslsocket_class = _DeadlineTlsSocket
-        self.conn_kw.update(wire=wire, ssl_context=context)
-
-
 class HttpTransport:
     """Sends requests, each once. Threads may share it; another process may not (see `ExchangeChannel`)."""
 
@@ -214,16 +80,7 @@ class HttpTransport:
         self._headers = {"User-Agent": "fillonce", "Accept": "application/json"}
         if api_key:
             self._headers["X-MBX-APIKEY"] = api_key
-        self._manager: urllib3.PoolManager = (
-            urllib3.PoolManager(maxsize=_CONNECTIONS_KEPT)
-            if proxy_url is None
-            else urllib3.ProxyManager(proxy_url, maxsize=_CONNECTIONS_KEPT)
-        )
-        pools: dict[str, Any] = {
-            "http": partial(_PlainPool, wire=self._wire),
-            "https": partial(_TlsPool, wire=self._wire, authorities=ca_file or DEFAULT_CA_BUNDLE_PATH),
-        }
-        self._manager.pool_classes_by_scheme = pools
+        self._manager = pool_manager(self._wire, proxy_url=proxy_url, ca_file=ca_file)
 
     def send(self, request: HttpRequest, *, deadline_s: float, read_timeout_s: float) -> RawAnswer:
         """Send `request` once and return the answer, whatever its status.

@@ -16,7 +16,7 @@ REMEDIES: Final = {
     "order_type": "use MARKET, LIMIT, STOP_MARKET or TAKE_PROFIT_MARKET",
     "time_in_force": "use GTC, IOC, FOK or GTX, and only with LIMIT",
     "valid_for_s": f"use whole seconds from 1 to {MAX_VALID_FOR_S}, or leave it out",
-    "reduce_only": "use true or false",
+    "reduce_only": "use true or false, without quotes",
     "type": "use order, cancel, position, ledger, pnl or signal",
     "strategy": "use at most 64 characters of A-Z a-z 0-9 . _ : -",
     "account": "use A-Z a-z 0-9 . _ : - only: at most 64 characters, in a ledger entry 1 to 100",
@@ -38,7 +38,7 @@ _PROBLEMS: Final = {
     # What pydantic calls it, and how we say it. Shorter, and the same with every version of the library.
     "string_type": "must be text in quotes",
     "int_type": "must be a whole number",
-    "bool_type": "must be true or false",
+    "bool_type": "is neither true nor false",
     "greater_than_equal": "is too small",
     "less_than_equal": "is too large",
     "string_too_long": "is too long",

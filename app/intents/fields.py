@@ -26,7 +26,11 @@ def _decimal(value: object) -> Decimal:
         return parse(value)
     except ValueError:
         shown = repr(value) if len(value) <= MAX_SHOWN else f"{value[:MAX_SHOWN]!r}…"
-        reason = f"has more than {MAX_DIGITS} digits" if value.strip("0123456789.-") == "" else "is not a plain decimal"
+        reason = (
+            f"has more than {MAX_DIGITS} digits"
+            if sum(char in "0123456789" for char in value) > MAX_DIGITS
+            else "is not a plain decimal"
+        )
         raise ValueError(f"{shown} {reason}") from None
 
 

@@ -44,7 +44,8 @@ def parse_intent(data: object) -> Intent:
     kind = data.get("type")
     adapter = _ADAPTERS.get(kind) if isinstance(kind, str) else None
     if adapter is None:
-        problem = "is missing" if "type" not in data else f"{str(kind)[:MAX_SHOWN]!r} is not a type of intent"
+        problem = f"{kind[:MAX_SHOWN]!r} is not a type of intent" if isinstance(kind, str) else "must be text in quotes"
+        problem = problem if "type" in data else "is missing"
         raise IntentError("type", problem, REMEDIES["type"])
     try:
         intent: Intent = adapter.validate_python(data)

@@ -16,8 +16,9 @@ def insert_ignore(connection: Connection, table: Table, rows: Sequence[Mapping[s
     count = 0
     for start in range(0, len(rows), MAX_ROWS_PER_STATEMENT):
         chunk = [dict(row) for row in rows[start : start + MAX_ROWS_PER_STATEMENT]]
-        statement = dialect.insert(table).values(chunk).on_conflict_do_nothing()
-        count += connection.execute(statement).rowcount
+        # Counted by what comes back: for such an insert psycopg's rowcount is -1, whatever happened.
+        statement = dialect.insert(table).values(chunk).on_conflict_do_nothing().returning(*table.primary_key.columns)
+        count += len(connection.execute(statement).all())
     return count
 
 

@@ -39,3 +39,16 @@ def symbols_of(connection: Connection, *, venue: str) -> list[str]:
     """Return the symbols that have a watermark or an intent."""
     marked = select(_W.c.symbol).where(_W.c.venue == venue)
     return sorted(set(connection.execute(marked).scalars()))
+
+
+def opening_trade_id(connection: Connection, *, venue: str, symbol: str) -> int:
+    """Return the last trade id that belongs to the opening; -1 if none does."""
+    query = select(_W.c.trade_id).where(_W.c.venue == venue, _W.c.symbol == symbol)
+    found = connection.execute(query).scalar()
+    return -1 if found is None else found
+
+
+def income_since_ms(connection: Connection, *, venue: str) -> int:
+    """Return from when on income is booked."""
+    query = select(schema.venues.c.income_since_ms).where(schema.venues.c.venue == venue)
+    return connection.execute(query).scalar() or 0

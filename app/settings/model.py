@@ -6,7 +6,7 @@ The values are plain: whoever needs one gets it passed in, and only entry points
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -215,9 +215,13 @@ class Settings(Group):
                 raise ValueError(f"exchange.{name} {error}")
         return self
 
-    def with_exchange(self, *, futures_url: str, spot_url: str) -> "Settings":
-        """Return these settings with the exchange at these base URLs, checked again."""
-        urls = {"futures_url": futures_url, "spot_url": spot_url}
+    def with_exchange(
+        self, *, futures_url: str, spot_url: str, api_key: str | None = None, api_secret: str | None = None
+    ) -> "Settings":
+        """Return these settings with the exchange at these base URLs, and with these credentials if given."""
+        urls: dict[str, Any] = {"futures_url": futures_url, "spot_url": spot_url}
+        if api_key is not None and api_secret is not None:
+            urls |= {"api_key": Secret(api_key), "api_secret": Secret(api_secret)}
         return self._with("exchange", self.exchange.model_copy(update=urls), urls)
 
     def with_stores(self, *, redis_url: str, database_url: str) -> "Settings":
@@ -226,7 +230,7 @@ class Settings(Group):
         fields = {"home": self.stores.home, "appendfsync": self.stores.appendfsync}
         return self._with("stores", Stores.model_validate({**fields, **urls}), urls)
 
-    def _with(self, name: str, group: Group, changed: Mapping[str, str]) -> "Settings":
+    def _with(self, name: str, group: Group, changed: Mapping[str, Any]) -> "Settings":
         sources = {**self.sources, **{f"{name}.{field}": "started here" for field in changed}}
         values = {field: getattr(self, field) for field in Settings.model_fields}
         return Settings.model_validate({**values, name: group, "sources": sources})

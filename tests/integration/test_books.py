@@ -463,6 +463,29 @@ def test_intent_is_booked_when_ledger_and_pnl_finish_at_the_same_time(journal):
     assert booked_at(journal, "k1") == NOW
 
 
+def test_intent_is_booked_when_two_callers_see_only_their_own_book(journal):
+    """Without holding the intent, each would miss what the other has not committed yet, and nobody would mark it."""
+    record(journal, [trade(1)])
+    finish(journal, "k1", "0.010")
+    fill = Fill(account="main", key="k1", trade=trade(1))
+    other = Journal(journal.url.render_as_string(hide_password=False))
+
+    def enter() -> None:
+        with other.write() as connection:
+            pnl.post_trades(connection, [fill])
+            booked.mark_booked(connection, "k1", NOW)
+
+    thread = threading.Thread(target=enter)
+    with journal.write() as connection:
+        ledger.post_trades(connection, [fill], now_ms=NOW)
+        assert not booked.mark_booked(connection, "k1", NOW)
+        thread.start()
+        wait_until_blocked(journal, thread)
+    thread.join(30)
+    other.close()
+    assert booked_at(journal, "k1") == NOW
+
+
 def wait_until_blocked(journal: Journal, thread: threading.Thread) -> None:
     """On PostgreSQL, until the other transaction waits for a lock; on SQLite it cannot even begin."""
     deadline = time.monotonic() + 20
@@ -493,15 +516,27 @@ def test_followup_that_breaks_a_promise_does_not_hold_up_the_others(journal):
         assert followups.open_of_kind(connection, POST_LEDGER, now_ms=NOW, limit=9) == []
 
 
-def test_sum_that_cannot_be_exact_is_refused_and_does_not_hold_up_the_others(journal):
-    spot = {"venue": Venue.SPOT, "symbol": "ETHBTC", "commission_asset": "BTC"}
-    record(journal, [trade(1, price="1e-39", quantity="1", **spot)])
-    record(journal, [trade(2, price="1e39", quantity="1e39", venue=Venue.USDM)])
-    with pytest.raises(ArithmeticError):
-        record(journal, [trade(3, price="1e-39", quantity="1e-39", venue=Venue.USDM)])
+def test_transaction_that_does_not_sum_to_zero_is_never_written(journal):
+    entries = [Entry(account="a", asset="X", amount=D("0.1")), Entry(account="b", asset="X", amount=D("-0.10001"))]
+    with pytest.raises(InvariantViolatedError, match="does not sum to zero"), journal.write() as connection:
+        ledger.post_entries(connection, key="k", description="d", entries=entries, time_ms=NOW, now_ms=NOW)
+    with journal.read() as connection:
+        assert connection.execute(select(func.count()).select_from(schema.transactions)).scalar() == 0
+
+
+def test_followup_that_fails_halfway_leaves_nothing_behind(journal):
+    """The sum of both trades has more digits than can be added exactly: one batch cannot hold both."""
+    spot = {"venue": Venue.SPOT, "commission_asset": "BTC"}
+    record(journal, [trade(1, price="1e39", quantity="1e30", symbol="ETHBTC", **spot)])
+    record(journal, [trade(2, price="1e-39", quantity="1e-39", symbol="BNBBTC", **spot)])
     with journal.write() as connection:
         drained = handlers.drain(connection, POST_LEDGER, now_ms=NOW)
-    assert len(drained.done) == 2
+    assert len(drained.done) + len(drained.failed) == 2
+    with journal.read() as connection:
+        posted = connection.execute(select(schema.transactions.c.id)).scalars().all()
+        held_now = ledger.balances(connection, ["wallet:spot"])
+    assert len(posted) == len(drained.done) >= 1
+    assert len({asset for _, asset in held_now} & {"ETH", "BNB"}) == len(posted)
 
 
 def opened(journal: Journal, **changes) -> bool:
@@ -557,6 +592,7 @@ def test_books_opened_on_an_account_that_is_not_empty_equal_the_exchange(trading
     with trading.read() as connection:
         (position,) = reports.positions(connection)
         assert (position.quantity, position.entry_price, position.realized_pnl) == (D("-0.3"), D(40000), D(20))
+        assert connection.execute(select(schema.fills.c.trade_id)).scalars().all() == [11]
 
 
 def test_books_are_opened_once_per_venue(trading):

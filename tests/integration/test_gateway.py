@@ -12,17 +12,19 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from app.clock import SystemClock
 from app.exchange.config import GatewayConfig
+from app.exchange.connections import IDLE_CONNECTION_LIMIT_S
 from app.exchange.gateway import REPLY_NOT_OURS, ExchangeGateway
 from app.exchange.models import CancelAccepted, PinnedCancel, PinnedOrder
 from app.exchange.signing import canonical, order_parameters
-from app.exchange.transport import IDLE_CONNECTION_LIMIT_S
 from app.job_safety.outcome import Accepted, Certainty, FailureClass, NotSent, Outcome, Refused, Unknown, Venue
 from tests.support.fault_server import (
     Behavior,
     FaultServer,
+    SeenRequest,
     answer,
     bad_gzip,
     close_before_reply,
@@ -37,6 +39,7 @@ from tests.support.fault_server import (
     then_close_after,
     truncated,
     truncated_chunks,
+    wait_until,
 )
 from tests.support.self_signed import write_certificate
 
@@ -295,24 +298,59 @@ def test_tls_handshake_that_stalls_is_in_doubt_and_ends_in_time() -> None:
         assert time.monotonic() - started < 3
 
 
+def test_tls_handshake_answered_with_garbage_is_in_doubt() -> None:
+    """Of all TLS errors only a distrusted certificate proves that nothing was sent."""
+    with fault_server(handshake=raw(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as server:
+        assert certainty_of(place_once(server.url)) is Certainty.UNKNOWN
+
+
+def test_proof_of_not_sending_is_not_believed_once_bytes_have_left(
+    server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect_error_out_of_place(self: object) -> None:
+        raise urllib3.exceptions.ConnectTimeoutError(self, "told after sending")
+
+    monkeypatch.setattr("app.exchange.connections._Guarded.getresponse", connect_error_out_of_place)
+    assert certainty_of(place_once(server.url)) is Certainty.UNKNOWN
+
+
 def test_answer_that_waits_in_the_socket_after_the_deadline_is_still_read(server: FaultServer) -> None:
     """A process that was stopped past its deadline must not turn an answer it already has into a doubt."""
-    server.default = echo_order()
+    answered = threading.Event()
+
+    def answer_and_tell(request: SeenRequest, connection: socket.socket) -> bool:
+        echo_order()(request, connection)
+        answered.set()
+        return True
 
     class StoppedClock(SystemClock):
-        """Time stands while the request is sent, then has passed the deadline when the answer is read."""
+        """Once the request has left, the process stands still until long after the answer has come."""
 
         def monotonic(self) -> float:
-            if server.requests:
-                wait_for_answer_in_socket()
-                return super().monotonic() + 1000
-            return super().monotonic()
+            transport = gateway._channel._transport
+            if transport is None or not transport._wire.sent:
+                return super().monotonic()
+            answered.wait(10)
+            return super().monotonic() + 1000
 
-    def wait_for_answer_in_socket() -> None:
-        time.sleep(0.05)
-
+    server.default = answer_and_tell
     gateway = ExchangeGateway(gateway_to(server.url)._config, StoppedClock())
     assert certainty_of(gateway.place_order(ORDER)) is Certainty.ACCEPTED
+    gateway.close()
+
+
+def test_answer_that_trickles_in_after_the_deadline_is_not_waited_for(server: FaultServer) -> None:
+    class StoppedClock(SystemClock):
+        def monotonic(self) -> float:
+            transport = gateway._channel._transport
+            is_sent = transport is not None and transport._wire.sent
+            return super().monotonic() + (1000 if is_sent else 0)
+
+    server.default = drip_headers(0.02)
+    gateway = ExchangeGateway(gateway_to(server.url)._config, StoppedClock())
+    started = time.monotonic()
+    assert certainty_of(gateway.place_order(ORDER)) is Certainty.UNKNOWN
+    assert time.monotonic() - started < 3
     gateway.close()
 
 
@@ -340,8 +378,8 @@ def test_connection_that_the_server_has_closed_costs_no_doubt(server: FaultServe
     gateway = gateway_to(server.url)
     for count in range(1, 4):
         assert certainty_of(gateway.place_order(ORDER)) is Certainty.ACCEPTED
-        # Longer than the server waits, shorter than our own limit: the close has arrived and must be noticed.
-        time.sleep(0.2)
+        # Much sooner than our own limit: the close has arrived and must be noticed.
+        wait_until(lambda: not server._open)
         assert len(server.requests) == count
     gateway.close()
 

@@ -237,11 +237,15 @@ class HttpConnection(asyncio.Protocol):
         return Request(method=parts[0], path=path, query=query, body=body, headers=headers, peer=self._peer)
 
     async def _finish(self, outcome: Delivery | Coroutine[Any, Any, Delivery]) -> None:
-        delivery = outcome if isinstance(outcome, Delivery) else await outcome
-        if delivery.manner is Manner.DRIP:
-            await self._drip(delivery)
-        else:
-            self._deliver(delivery)
+        try:
+            delivery = outcome if isinstance(outcome, Delivery) else await outcome
+            if delivery.manner is Manner.DRIP:
+                await self._drip(delivery)
+            else:
+                self._deliver(delivery)
+        except BaseException:
+            self.close()
+            raise
         self.last_used = self._clock.monotonic()
         self.work = None
         self._serve_buffered()

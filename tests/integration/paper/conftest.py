@@ -41,8 +41,8 @@ class Paper:
     url: str = ""
     session: requests.Session = field(default_factory=requests.Session)
 
-    def start(self) -> Paper:
-        command = [sys.executable, "-m", "app.exchange.paper", "--data", str(self.data), "--history", "5"]
+    def start(self, *prefix: str) -> Paper:
+        command = [*prefix, sys.executable, "-m", "app.exchange.paper", "--data", str(self.data), "--history", "5"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
             [*command, *self.arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment

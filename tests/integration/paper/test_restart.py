@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 
+import pytest
 import requests
 
 ORDER = "/fapi/v1/order"
@@ -132,3 +133,25 @@ def test_same_seed_makes_the_same_market(start) -> None:
     assert first != prices(other)
     one.end(signal.SIGKILL)
     assert prices(one.start()) == prices(two)
+
+
+def test_exchange_that_cannot_write_its_log_stops_instead_of_forgetting(start) -> None:
+    exchange = start()
+    exchange.end(signal.SIGTERM)
+    full = (exchange.data / "exchange.jsonl").stat().st_size // 512 + 2
+    exchange.start("sh", "-c", f'ulimit -f {full}; exec "$@"', "sh")
+    answered: list[str] = []
+
+    def place_for_ever() -> None:
+        for number in range(100):
+            reply = exchange.raw("POST", ORDER, exchange.market_order(f"n-{number}"))
+            assert reply.status_code == 200
+            answered.append(f"n-{number}")
+
+    with pytest.raises(requests.ConnectionError):
+        place_for_ever()
+    assert exchange.process is not None
+    assert exchange.process.wait(timeout=5) == 1
+    exchange.end(signal.SIGKILL)
+    exchange.start()
+    assert list(exchange.truth()["accepted_by_client_order_id"]["futures"]["BTCUSDT"]) == answered

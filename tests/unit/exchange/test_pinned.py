@@ -112,6 +112,16 @@ def test_payload_hash_changes_with_every_field() -> None:
     assert set(others) | {"order_type", "price", "stop_price", "time_in_force"} == {one.name for one in fields(ORDER)}
 
 
+def test_canonical_text_and_hash_never_change() -> None:
+    """The journal keeps the hash: another text for the same order would make old rows look tampered with."""
+    text = (
+        "newClientOrderId=fo-1&newOrderRespType=RESULT&quantity=0.010&recvWindow=3000&side=BUY&symbol=BTCUSDT"
+        "&timestamp=1763500000123&type=MARKET"
+    )
+    assert canonical(order_parameters(ORDER)) == text
+    assert payload_hash(ORDER) == hashlib.sha256(f"usdm POST order\n{text}".encode()).hexdigest()
+
+
 @pytest.mark.parametrize("character", [":", "/", "&", "=", " ", "%", "+", "ä", "\n"])
 def test_value_that_would_be_encoded_is_refused(character: str) -> None:
     with pytest.raises(ValueError, match="newClientOrderId"):

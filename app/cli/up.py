@@ -1,0 +1,56 @@
+"""`fillonce up`: the whole system on this machine until Ctrl-C."""
+
+from typing import Annotated
+
+import typer
+
+
+def up(
+    *,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, max=100, help="Worker processes on the queue `orders`.")
+    ] = None,
+    speed: Annotated[str, typer.Option("--speed", help="Candles per second of the local exchange; 0: still.")] = "1",
+) -> None:
+    """Run everything here: private Redis, local exchange (mode paper), workers, sweeper and reconciler.
+
+    Ctrl-C lets running work finish and stops all of it; twice stops now.
+
+    Example:
+      fillonce up --workers 2
+    """
+    import signal  # lazy: --help needs nothing of this
+    import threading
+
+    from app.cli.local_system import LocalSystem
+    from app.cli.opening import sane_settings, tell_where
+    from app.cli.output import say
+    from app.clock import SystemClock
+    from app.settings import TradingMode
+    from app.wiring import open_journal
+
+    settings = sane_settings()
+    tell_where(settings, needs_redis=True)
+    open_journal(settings).close()
+    told = threading.Event()
+    with LocalSystem(settings=settings, clock=SystemClock()) as system:
+
+        def stop(_number: int, _frame: object) -> None:
+            if told.is_set():
+                system.hurry()
+            told.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+        system.start_stores()
+        if settings.exchange.futures_url is None and settings.mode in {TradingMode.PAPER, TradingMode.DRY_RUN}:
+            system.start_exchange(["--speed", speed])
+        system.start_supervisor("" if workers is None else f"orders={workers}")
+        say(f"mode {settings.mode.value}, account {settings.account}; {system.settings.exchange.futures_url}")
+        say("running; Ctrl-C stops")
+        while not told.wait(0.5):
+            for process, name in ((system.supervisor, "the supervisor"), (system.exchange, "the local exchange")):
+                if process is not None and process.poll() is not None:
+                    say(f"{name} ended with code {process.returncode}; stopping")
+                    raise typer.Exit(1)
+        say("stopping: running work finishes first")

@@ -1,0 +1,56 @@
+"""Child processes by fork from a warm parent: quick to start again, and dead as soon as their parent is."""
+
+import ctypes
+import gc
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Final
+
+PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+MAX_DESCRIPTORS: Final = 4096
+
+
+def fork(work: Callable[[], int]) -> int:
+    """Run `work` in a child and return its process id. The child ends with the code that `work` returns.
+
+    The parent must hold no connection and run no thread: the child would share the one and miss the other. The child is
+    killed when the parent dies (Linux), and hears no Ctrl-C of the terminal: the parent decides when it stops.
+    """
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        die_with(parent)
+        os.setpgid(0, 0)
+        os.closerange(3, MAX_DESCRIPTORS)
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        code = work()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except BaseException:  # noqa: BLE001 - the last frame of a process: whatever it was is shown, and the parent restarts
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def die_with(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent dies; a parent that is dead already ends it here."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def freeze() -> None:
+    """Keep what is loaded by now out of the garbage collector, so that children go on sharing its memory."""
+    gc.collect()
+    gc.freeze()

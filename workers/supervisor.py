@@ -1,0 +1,233 @@
+"""Starts, watches and restarts workers, sweeper and reconciler here. Holds no connection and no thread itself.
+
+A child that dies is noticed by waitpid at once: a one-shot child rescues what it was doing while its successor starts.
+"""
+
+import argparse
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from types import FrameType
+from typing import Final
+
+from app.delivery import QUEUES
+from app.observability.log import make_logger
+from app.settings import Settings, SettingsError
+from app.wiring import settings_from_environment
+from workers import children
+from workers.identity import new_owner
+from workers.reconciler import run_reconciler
+from workers.rescue import run_rescue
+from workers.sweeper import run_sweeper
+from workers.worker import run_worker
+
+RESTART_PAUSES_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Before the next start of a role that keeps dying young."""
+
+YOUNG_S: Final = 2.0
+DRAIN_S: Final = 30.0
+"""How long running work may take to finish after SIGTERM; longer than the outer deadline of a request."""
+
+TICK_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """What a child is for."""
+
+    name: str
+    number: int
+    run: Callable[[str], int]
+    is_worker: bool = True
+
+    @property
+    def label(self) -> str:
+        """The name that people read."""
+        return f"{self.name}-{self.number}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Child:
+    """A running child."""
+
+    role: Role
+    owner: str
+    started_s: float
+
+
+@dataclass(slots=True)
+class _State:
+    running: dict[int, Child] = field(default_factory=dict)
+    rescues: set[int] = field(default_factory=set)
+    early_deaths: dict[str, int] = field(default_factory=dict)
+    due: list[tuple[float, Role]] = field(default_factory=list)
+    stops_asked: int = 0
+
+
+class Supervisor:
+    """Keeps one process per role running until it is told to stop."""
+
+    def __init__(self, roles: Sequence[Role]) -> None:
+        self._roles = roles
+        self._state = _State()
+        self._log = make_logger(owner="supervisor")
+        self._wake_r, self._wake_w = os.pipe()
+
+    def run(self) -> int:
+        """Run until SIGTERM or SIGINT, then let running work finish; return the exit code."""
+        self._listen()
+        children.freeze()
+        for role in self._roles:
+            self._start(role)
+        while not self._state.stops_asked:
+            self._wait(TICK_S)
+            self._reap()
+            self._start_due()
+        return self._drain()
+
+    def _listen(self) -> None:
+        for end in (self._wake_r, self._wake_w):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _nothing)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked_to_stop)
+
+    def _asked_to_stop(self, number: int, _frame: FrameType | None) -> None:
+        del number
+        self._state.stops_asked += 1
+
+    def _start(self, role: Role) -> None:
+        owner = new_owner(role.label)
+        pid = children.fork(partial(role.run, owner))
+        self._state.running[pid] = Child(role=role, owner=owner, started_s=time.monotonic())
+        self._log.info("child_started", role=role.label, pid=pid)
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        ready = [role for when, role in self._state.due if when <= now]
+        self._state.due = [(when, role) for when, role in self._state.due if when > now]
+        for role in ready:
+            self._start(role)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._ended(pid, status)
+
+    def _ended(self, pid: int, status: int) -> None:
+        state = self._state
+        if pid in state.rescues:
+            state.rescues.discard(pid)
+            return
+        child = state.running.pop(pid, None)
+        if child is None:
+            return
+        code = os.waitstatus_to_exitcode(status)
+        self._log.warning("child_ended", role=child.role.label, pid=pid, code=code)
+        if child.role.is_worker:
+            # Also after a clean exit: it finds nothing then, and costs a few milliseconds.
+            state.rescues.add(children.fork(partial(run_rescue, child.owner)))
+        if state.stops_asked:
+            return
+        is_young = time.monotonic() - child.started_s < YOUNG_S
+        deaths = state.early_deaths.get(child.role.label, 0) + 1 if is_young else 0
+        state.early_deaths[child.role.label] = deaths
+        pause_s = RESTART_PAUSES_S[min(deaths, len(RESTART_PAUSES_S) - 1)]
+        if pause_s:
+            state.due.append((time.monotonic() + pause_s, child.role))
+        else:
+            self._start(child.role)
+
+    def _drain(self) -> int:
+        """Stop the workers first, so that the others look after what they leave; asked again, hurry."""
+        self._log.info("draining", children=len(self._state.running))
+        deadline = time.monotonic() + DRAIN_S
+        told = 0
+        while self._state.running and time.monotonic() < deadline:
+            if told < self._state.stops_asked:
+                told = self._state.stops_asked
+                self._tell(signal.SIGTERM, workers_only=True)
+            self._wait(TICK_S)
+            self._reap()
+            if not any(child.role.is_worker for child in self._state.running.values()):
+                self._tell(signal.SIGTERM, workers_only=False)
+        self._tell(signal.SIGKILL, workers_only=False)
+        while self._state.rescues and time.monotonic() < deadline + TICK_S:
+            self._wait(TICK_S)
+            self._reap()
+        return 0
+
+    def _tell(self, number: signal.Signals, *, workers_only: bool) -> None:
+        for pid, child in self._state.running.items():
+            if child.role.is_worker or not workers_only:
+                os.kill(pid, number)
+
+    def _wait(self, seconds: float) -> None:
+        ready, _, _ = select.select([self._wake_r], [], [], seconds)
+        if ready:
+            os.read(self._wake_r, 4096)
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """Wakes the loop through the wakeup descriptor; SIG_DFL would not."""
+
+
+def roles_of(workers: Mapping[str, int]) -> list[Role]:
+    """Return the roles of a whole system with `workers` processes per queue."""
+    roles = [
+        Role(name=queue, number=number, run=partial(_work, queue))
+        for queue, count in workers.items()
+        for number in range(1, count + 1)
+    ]
+    roles.append(Role(name="sweeper", number=1, run=lambda owner: run_sweeper(owner=owner), is_worker=False))
+    roles.append(Role(name="reconciler", number=1, run=lambda owner: run_reconciler(owner=owner), is_worker=True))
+    return roles
+
+
+def _work(queue: str, owner: str) -> int:
+    return run_worker(queue, owner=owner)
+
+
+def worker_counts(settings: Settings, text: str) -> dict[str, int]:
+    """Return how many workers each queue gets: the settings, changed by `text` such as `orders=4,urgent=2`.
+
+    Raises:
+        ValueError: a queue has no such name, or a number is none.
+    """
+    counts = {queue: int(getattr(settings.workers, queue)) for queue in QUEUES}
+    for item in filter(None, text.split(",")):
+        queue, _, number = item.partition("=")
+        if queue not in counts:
+            raise ValueError(f"--workers: {queue!r} is not a queue; use {', '.join(QUEUES)}")
+        if not number.isdigit() or not 1 <= int(number) <= 100:
+            raise ValueError(f"--workers: {item!r} needs a number from 1 to 100, such as orders=4")
+        counts[queue] = int(number)
+    return counts
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the supervisor from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m workers.supervisor", description="Run the whole system here.")
+    parser.add_argument("--workers", default="", help="processes per queue, such as orders=4,urgent=1")
+    parsed = parser.parse_args(arguments)
+    try:
+        counts = worker_counts(settings_from_environment(), parsed.workers)
+    except (SettingsError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return Supervisor(roles_of(counts)).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
