@@ -123,7 +123,7 @@ def open_venues(context: ExecutionContext) -> None:
             context.record.event("venue_not_opened", level="warning", venue=venue.value, error=str(error))
 
 
-def run_reconciler(*, owner: str | None = None, once: bool = False) -> int:
+def run_reconciler(*, owner: str | None = None, once: bool = False, stop: Stop | None = None) -> int:
     """Reconcile until told to stop, or once; return the exit code."""
     installation = open_here()
     context = compose(installation, owner or new_owner("reconciler"))
@@ -131,7 +131,7 @@ def run_reconciler(*, owner: str | None = None, once: bool = False) -> int:
     reconciler = Reconciler(
         context, poll_s=settings.poll.interval_ms / 1000, weight_share_percent=int(settings.poll.weight_share * 100)
     )
-    stop = Stop.on_signals()
+    stop = stop or Stop.on_signals()
     has_opened = False
     while True:
         try:

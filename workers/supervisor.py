@@ -1,4 +1,4 @@
-"""Starts, watches and restarts workers, sweeper and reconciler here. Holds no connection and no thread itself.
+"""Starts, watches and restarts workers and keeper on this machine. Holds no connection and no thread itself.
 
 A child that dies is noticed by waitpid at once: a one-shot child rescues what it was doing while its successor starts.
 """
@@ -21,11 +21,12 @@ from app.settings import Settings, SettingsError
 from app.wiring import settings_from_environment
 from workers import children
 from workers.identity import new_owner
-from workers.reconciler import run_reconciler
+from workers.keeper import run_keeper
 from workers.rescue import run_rescue
-from workers.sweeper import run_sweeper
+from workers.shared import owner_of, run_shared
 from workers.worker import run_worker
 
+SHARED_QUEUES: Final = ("positions", "ledger", "pnl", "signals")
 RESTART_PAUSES_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Before the next start of a role that keeps dying young."""
 
@@ -43,6 +44,8 @@ class Role:
     name: str
     number: int
     run: Callable[[str], int]
+    owners: Callable[[str], list[str]]
+    """Under which names the child works, given the name of its process."""
     is_worker: bool = True
 
     @property
@@ -135,9 +138,8 @@ class Supervisor:
             return
         code = os.waitstatus_to_exitcode(status)
         self._log.warning("child_ended", role=child.role.label, pid=pid, code=code)
-        if child.role.is_worker:
-            # Also after a clean exit: it finds nothing then, and costs a few milliseconds.
-            state.rescues.add(children.fork(partial(run_rescue, child.owner)))
+        # Also after a clean exit: it finds nothing then, and costs a few milliseconds.
+        state.rescues.add(children.fork(partial(_rescue, child.role.owners(child.owner))))
         if state.stops_asked:
             return
         is_young = time.monotonic() - child.started_s < YOUNG_S
@@ -184,19 +186,45 @@ def _nothing(_number: int, _frame: FrameType | None) -> None:
 
 
 def roles_of(workers: Mapping[str, int]) -> list[Role]:
-    """Return the roles of a whole system with `workers` processes per queue."""
+    """Return the roles of a whole system with `workers` processes per queue.
+
+    Queues of book work with one worker each share a process, a thread each.
+    """
+    together = tuple(queue for queue in SHARED_QUEUES if workers.get(queue) == 1)
     roles = [
-        Role(name=queue, number=number, run=partial(_work, queue))
+        Role(name=queue, number=number, run=partial(_work, queue), owners=_alone)
         for queue, count in workers.items()
+        if queue not in together
         for number in range(1, count + 1)
     ]
-    roles.append(Role(name="sweeper", number=1, run=lambda owner: run_sweeper(owner=owner), is_worker=False))
-    roles.append(Role(name="reconciler", number=1, run=lambda owner: run_reconciler(owner=owner), is_worker=True))
+    if together:
+        roles.append(
+            Role(name="books", number=1, run=partial(_work_together, together), owners=partial(_each, together))
+        )
+    roles.append(
+        Role(name="keeper", number=1, run=lambda owner: run_keeper(owner=owner), is_worker=False, owners=_alone)
+    )
     return roles
+
+
+def _alone(owner: str) -> list[str]:
+    return [owner]
+
+
+def _each(queues: Sequence[str], owner: str) -> list[str]:
+    return [owner_of(owner, queue) for queue in queues]
 
 
 def _work(queue: str, owner: str) -> int:
     return run_worker(queue, owner=owner)
+
+
+def _work_together(queues: Sequence[str], owner: str) -> int:
+    return run_shared(queues, owner=owner)
+
+
+def _rescue(owners: Sequence[str]) -> int:
+    return max(run_rescue(owner) for owner in owners)
 
 
 def worker_counts(settings: Settings, text: str) -> dict[str, int]:

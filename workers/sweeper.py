@@ -127,11 +127,11 @@ def pending(context: ExecutionContext) -> int:
         return len(connection.execute(query.limit(BATCH)).all())
 
 
-def run_sweeper(*, owner: str | None = None, once: bool = False) -> int:
+def run_sweeper(*, owner: str | None = None, once: bool = False, stop: Stop | None = None) -> int:
     """Sweep until told to stop, or once; return the exit code."""
     installation = open_here()
     context = compose(installation, owner or new_owner("sweeper"))
-    stop = Stop.on_signals()
+    stop = stop or Stop.on_signals()
     interval_s = installation.settings.sweep.interval_ms / 1000
     while True:
         try:

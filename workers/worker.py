@@ -51,6 +51,7 @@ class SafetyWorker(SimpleWorker):
     job_class = SafetyJob
     death_penalty_class = NoDeathPenalty
     log_result_lifespan = False
+    max_connection_wait_time = 2.0
 
     def __init__(
         self,
@@ -78,6 +79,11 @@ class SafetyWorker(SimpleWorker):
         role = names[0] if names else "idle"
         super().__init__(full, name or new_owner(role), connection=_sent_once(connection, self.installation), **options)
         self.context: ExecutionContext | None = None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it has been told to end."""
+        return bool(self._stop_requested)
 
     def work(self, *arguments: Any, **options: Any) -> bool:
         """Work until told to stop, or with `burst` until the queue is empty."""

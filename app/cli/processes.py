@@ -4,11 +4,16 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 
 from app.cli.output import say
+
+NO_EXCHANGE: Final = (
+    "no exchange is named: set BINANCE_FUTURES_URL and BINANCE_SPOT_URL to what `fillonce paper-exchange` prints, "
+    "or run everything by `fillonce up`"
+)
 
 
 def become(module: str, arguments: Sequence[str]) -> NoReturn:
@@ -78,8 +83,12 @@ def sweep(*, once: Annotated[bool, typer.Option("--once", help="One round, then 
 
 def _check_settings() -> None:
     from app.cli.opening import sane_settings, tell_where  # lazy: --help needs no settings
+    from app.settings import SettingsError, TradingMode
 
-    tell_where(sane_settings(), needs_redis=True)
+    settings = sane_settings()
+    if settings.mode is TradingMode.PAPER and None in {settings.exchange.futures_url, settings.exchange.spot_url}:
+        raise SettingsError([NO_EXCHANGE])
+    tell_where(settings, needs_redis=True)
 
 
 def _check_counts(text: str) -> None:

@@ -1,5 +1,7 @@
 """After the journal was lost or rolled back, an intent is looked up at the exchange before its first order goes out."""
 
+from typing import Final
+
 from app.exchange.models import OrderAbsent
 from app.execution.adopt import adopt
 from app.execution.context import ExecutionContext
@@ -7,6 +9,8 @@ from app.intents import OrderIntent
 from app.job_safety.outcome import ExchangeOrder, Venue
 from app.journal import meta
 from app.journal.rows import IntentRow
+
+LOOKBACK_MS: Final = 24 * 3600 * 1000
 
 
 def found_before_first_send(context: ExecutionContext, row: IntentRow, intent: OrderIntent) -> bool:
@@ -22,22 +26,20 @@ def found_before_first_send(context: ExecutionContext, row: IntentRow, intent: O
     if restored_at_ms is None or row.attempt > 0:
         return False
     venue = Venue(intent.venue)
-    listed = context.gateway.all_orders(
-        venue,
-        intent.symbol,
-        restored_at_ms - context.horizons.all_orders_lookback_ms - 24 * 3600 * 1000,
-        is_algo=row.is_algo,
-    )
-    found = next((order for order in listed if order.client_order_id == row.client_order_id), None)
+    found: ExchangeOrder | None = None
+    answer = context.gateway.get_order(venue, intent.symbol, client_order_id=row.client_order_id, is_algo=row.is_algo)
+    if isinstance(answer, ExchangeOrder):
+        found = answer
+    elif not isinstance(answer, OrderAbsent):
+        return True  # archived: it was there; a person must look, and nothing is sent
+    elif venue is Venue.SPOT or context.clock.now_ms() < restored_at_ms + context.horizons.max_read_lag_ms:
+        # The read side may still lag behind the moment of the restore, and a canceled Spot order has lost its id.
+        since_ms = restored_at_ms - LOOKBACK_MS
+        listed = context.gateway.all_orders(venue, intent.symbol, since_ms, is_algo=row.is_algo)
+        found = next((order for order in listed if order.client_order_id == row.client_order_id), None)
     if found is None:
-        answer = context.gateway.get_order(
-            venue, intent.symbol, client_order_id=row.client_order_id, is_algo=row.is_algo
-        )
-        if isinstance(answer, OrderAbsent):
-            return False
-        found = answer if isinstance(answer, ExchangeOrder) else None
-    if found is not None:
-        with context.journal.write() as connection:
-            adopted = adopt(context, connection, key=row.key, order=found, source="recheck")
-        context.hand_over(adopted.parcels)
+        return False
+    with context.journal.write() as connection:
+        adopted = adopt(context, connection, key=row.key, order=found, source="recheck")
+    context.hand_over(adopted.parcels)
     return True

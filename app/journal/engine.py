@@ -11,8 +11,8 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import Any, Final, Self
+from types import ModuleType
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
@@ -23,6 +23,9 @@ from app.job_safety.errors import StoreUnavailableError
 
 LOCK_TIMEOUT_S: Final = 30
 """How long a writer waits for another before it gives up and says that the journal is unavailable."""
+
+POOL_SIZE: Final = 5
+"""Connections that a process keeps; opened as needed, one for each thread that is at work."""
 
 WAL_SAFE_VERSION: Final = (3, 51, 3)
 
@@ -66,7 +69,7 @@ class Journal:
             StoreUnavailableError: the database cannot be reached, is locked for too long, or the answer of the commit
                 was lost: such a commit counts as not won.
         """
-        with _translated(), self._lock or contextlib.nullcontext(), self.engine.begin() as connection:
+        with _translated(), self._alone(), self.engine.begin() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -78,6 +81,9 @@ class Journal:
         """
         with _translated(), self.engine.connect() as connection:
             yield connection.execution_options(read_only=True)
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        return self._lock.hold() if self._lock is not None else contextlib.nullcontext()
 
     def close(self) -> None:
         """Give all connections back."""
@@ -94,10 +100,22 @@ class FileLock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor: int | None = None
 
-    def __enter__(self) -> Self:
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Be the only writer, among processes and threads, until the block ends.
+
+        Raises:
+            StoreUnavailableError: another one held it for `LOCK_TIMEOUT_S`.
+        """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._take(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _take(self, descriptor: int) -> None:
         deadline = time.monotonic() + LOCK_TIMEOUT_S
         pause = 0.0002
         while True:
@@ -105,20 +123,11 @@ class FileLock:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    os.close(descriptor)
                     raise StoreUnavailableError(f"another process held the journal for {LOCK_TIMEOUT_S} s") from None
                 time.sleep(pause)
                 pause = min(pause * 2, 0.005)
             else:
-                self._descriptor = descriptor
-                return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+                return
 
 
 @contextlib.contextmanager
@@ -142,7 +151,7 @@ def _sqlite_engine(url: URL) -> Engine:
         url,
         module=module,
         poolclass=QueuePool,
-        pool_size=2,
+        pool_size=POOL_SIZE,
         connect_args={"timeout": LOCK_TIMEOUT_S, "isolation_level": None, "check_same_thread": False},
     )
 
@@ -166,4 +175,6 @@ def _sqlite_engine(url: URL) -> Engine:
 def _postgres_engine(url: URL) -> Engine:
     # synchronous_commit is set here because a server-wide "off" would make DISPATCHED a promise on water.
     options = "-c synchronous_commit=on -c lock_timeout=10s -c statement_timeout=30s -c timezone=UTC"
-    return create_engine(url, poolclass=QueuePool, pool_size=2, connect_args={"connect_timeout": 5, "options": options})
+    return create_engine(
+        url, poolclass=QueuePool, pool_size=POOL_SIZE, connect_args={"connect_timeout": 5, "options": options}
+    )

@@ -7,32 +7,24 @@ from sqlalchemy import Column, Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 MAX_ROWS_PER_STATEMENT = 500
-"""Bounds the number of bound parameters: SQLite's limit is 32,766."""
+"""Bounds the keys of one IN list: SQLite's limit is 32,766 bound parameters."""
 
 
 def insert_ignore(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
     """Insert `rows`, passing over those whose unique key exists; return how many were new."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    count = 0
-    for start in range(0, len(rows), MAX_ROWS_PER_STATEMENT):
-        chunk = [dict(row) for row in rows[start : start + MAX_ROWS_PER_STATEMENT]]
-        # Counted by what comes back: for such an insert psycopg's rowcount is -1, whatever happened.
-        statement = dialect.insert(table).values(chunk).on_conflict_do_nothing().returning(*table.primary_key.columns)
-        count += len(connection.execute(statement).all())
-    return count
+    return len(insert_new(connection, table, rows, returning=next(iter(table.primary_key))))
 
 
 def insert_new(
     connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, returning: Column[Any]
 ) -> list[Any]:
     """Insert `rows`, passing over those whose unique key exists; return column `returning` of the new ones."""
+    if not rows:
+        return []
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    new: list[Any] = []
-    for start in range(0, len(rows), MAX_ROWS_PER_STATEMENT):
-        chunk = [dict(row) for row in rows[start : start + MAX_ROWS_PER_STATEMENT]]
-        statement = dialect.insert(table).values(chunk).on_conflict_do_nothing().returning(returning)
-        new.extend(connection.execute(statement).scalars())
-    return new
+    # The rows are parameters, so that one compiled statement serves every number of them.
+    statement = dialect.insert(table).on_conflict_do_nothing().returning(returning)
+    return list(connection.execute(statement, [dict(row) for row in rows]).scalars())
 
 
 def upsert(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:

@@ -156,7 +156,7 @@ def histories(draw: st.DrawFn) -> tuple[list[ExchangeTrade], dict[tuple[str, str
     return trades, owners
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(histories(), st.randoms(use_true_random=False))
 def test_any_history_booked_in_any_order_and_batching_equals_an_independent_calculation(journal, history, chance):
     trades, owners = history

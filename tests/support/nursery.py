@@ -81,7 +81,7 @@ class Nursery:
     def start(
         self, module: str, arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path, name: str
     ) -> Process:
-        """Run `main(arguments)` of `module` in a new process, in `folder`, with nothing but `environment`."""
+        """Run `main` of `module` in a new process, in `folder`, with nothing but `arguments` and `environment`."""
         log = folder / f"{name}.log"
         command = {
             "do": "start", "module": module, "arguments": list(arguments), "environment": dict(environment),
@@ -114,8 +114,8 @@ def _work(command: Mapping[str, Any]) -> int:
     os.chdir(command["folder"])
     os.environ.clear()
     os.environ.update(command["environment"])
-    module = import_module(command["module"])
-    code: int | None = module.main(command["arguments"])
+    sys.argv = [command["module"], *command["arguments"]]
+    code: int | None = import_module(command["module"]).main()
     return code or 0
 
 

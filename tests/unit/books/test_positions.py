@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from app.books.positions import ENTRY_STEP, FLAT, Position, apply, money_realized
 from app.exchange.models import ExchangeTrade
+from app.exchange.paper import futures
+from app.exchange.paper.book import Fill
 from app.job_safety.outcome import Venue
 from tests.unit.books import oracle
 
@@ -119,3 +121,22 @@ def test_any_sequence_of_trades_equals_the_same_in_fractions(venue, steps):
         lot.entry,
         lot.realized,
     )
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["BUY", "SELL"]),
+            st.integers(1, 10**7).map(lambda n: D(n).scaleb(-3)),
+            st.integers(1, 10**9).map(lambda n: D(n).scaleb(-2)),
+        ),
+        max_size=20,
+    )
+)
+def test_futures_positions_equal_those_of_the_local_exchange(steps):
+    """Else `ledger check` would show differences in the last digit of entry prices that mean nothing."""
+    position, theirs = FLAT, futures.Position()
+    for side, quantity, price in steps:
+        position, realized = apply(position, trade(side, format(quantity, "f"), format(price, "f")))
+        assert realized == futures._apply(theirs, side, Fill(price=price, quantity=quantity))
+        assert (position.quantity, position.entry_price) == (theirs.amount, theirs.entry)

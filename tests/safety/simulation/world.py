@@ -1,0 +1,418 @@
+"""One installation in virtual time: the real journal, admission, dispatch, settle, adopt and reconcile around a model
+of the exchange. Processes are started, stopped, killed and woken by whoever drives it.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, cast
+
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from sqlalchemy import Connection, Table, event, select
+
+from app.composition import JournalBooks
+from app.delivery import Delivery, Parcel
+from app.exchange.exchange_clock import ExchangeClock
+from app.exchange.filters import RulesCache
+from app.exchange.gateway import ExchangeGateway
+from app.execution.cancel import run_cancel
+from app.execution.context import ExecutionContext
+from app.execution.fills import fetch_fills
+from app.execution.follow import Spent, follow_symbol, live_symbols, sweep_trades
+from app.execution.order import reconcile_row, run_order
+from app.execution.verify import verify_single
+from app.intents import CancelIntent, OrderIntent
+from app.job_safety import kill_switch
+from app.job_safety.admission import Admission
+from app.job_safety.errors import StoreUnavailableError
+from app.job_safety.faults import FaultPoint, Faults
+from app.job_safety.lease_keeper import LeaseKeeper
+from app.job_safety.outcome import Venue
+from app.job_safety.rate_limit import Pause
+from app.job_safety.side_effect_guard import GuardNames, SideEffectGuard, Token
+from app.job_safety.state import DOUBTFUL
+from app.journal import attempts, followups, intents, meta, restore, schema
+from app.journal.engine import Journal
+from app.journal.rows import AttemptRow, IntentRow
+from app.observability.recorder import Recorder
+from app.producer.terms import Terms
+from tests.safety.simulation.exchange import ModelExchange
+from tests.safety.simulation.gateway import SimulatedGateway
+from tests.safety.simulation.scheduler import Process
+from tests.safety.simulation.virtual_redis import VirtualRedis
+from tests.support.clock import FakeClock
+
+SYMBOL = "BTCUSDT"
+LEASE_MS = 4_000
+NAMES = GuardNames(namespace="guard", kill_switch="kill", mode="paper", account="main")
+TERMS = Terms(account="main", mode="paper", default_valid_for_s=30)
+
+
+def open_fast_journal(folder: Path) -> Journal:
+    """Return a real journal that never waits for a disk: nothing here survives the test anyway."""
+    journal = Journal(f"sqlite:///{folder / 'journal.db'}")
+
+    @event.listens_for(journal.engine, "connect")
+    def _hurry(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA journal_mode=MEMORY")
+        connection.execute("PRAGMA synchronous=OFF")
+
+    with journal.write() as connection:
+        schema.metadata.create_all(connection)
+    return journal
+
+
+class World:
+    """Everything outside the processes, and the processes."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.clock = FakeClock()
+        self.redis = VirtualRedis(self.clock)
+        self.exchange = ModelExchange(clock=self.clock)
+        self.journal = journal
+        self.processes: list[Process] = []
+        self.writer: Process | None = None
+        """Who is inside a write transaction: nobody else gets in, so nobody else may run."""
+        self.commits = 0
+        self.events: list[str] = []
+        self.leases: dict[Token, tuple[Process, str]] = {}
+        self.queued: list[Parcel] = []
+        self._numbers = 0
+        self._empty_journal()
+        self.hand = self.context(Process("by-hand"))
+        """A process that never stops at a point: for the steps of a test itself."""
+
+    # Time
+
+    def pass_time(self, milliseconds: int) -> None:
+        """Let time pass: requests arrive, leases of living processes are renewed, those of others run out."""
+        target_ms = self.clock.now_ms() + milliseconds
+        while (left_ms := target_ms - self.clock.now_ms()) > 0:
+            arrival_ms = self.exchange.next_arrival_ms()
+            step_ms = min(left_ms, 1_000)
+            if arrival_ms is not None and arrival_ms > self.clock.now_ms():
+                step_ms = min(step_ms, arrival_ms - self.clock.now_ms())
+            self.clock.advance(step_ms)
+            self.exchange.settle_arrivals()
+            self._renew_leases()
+
+    def _renew_leases(self) -> None:
+        for token, (process, name) in list(self.leases.items()):
+            if process.is_dead or process.is_finished:
+                del self.leases[token]
+            elif not process.is_frozen and self.redis.get(name) == f"L:{token}".encode():
+                self.redis.set(name, f"L:{token}", px=LEASE_MS)
+
+    # Processes
+
+    def start(self, name: str, work: Callable[[ExecutionContext], object]) -> Process:
+        """Start a process that does `work`; it stands before its first point."""
+        self._numbers += 1
+        process = Process(f"{name}-{self._numbers}", lambda: str(work(context)))
+        context = self.context(process)
+        self.processes.append(process)
+        return process
+
+    def worker(self, key: str) -> Process:
+        """Start a worker on an order or a cancel."""
+        return self.start(f"worker:{key}", lambda context: work_on(context, key))
+
+    def reconciler(self, key: str) -> Process:
+        """Start a reconciler on one intent."""
+        return self.start(f"reconciler:{key}", lambda context: reconcile(context, key))
+
+    def run_until(self, process: Process, where: str) -> None:
+        """Let a process run to the first point of that name.
+
+        Raises:
+            AssertionError: it never got there.
+        """
+        process.go()
+        while not process.is_finished and process.where != where:
+            process.go()
+        assert process.where == where, f"{process.name} never reached {where}: {process.result or process.error!r}"
+
+    def finish(self, process: Process, **replies: str) -> str:
+        """Let a process run to its end; `replies` answer its points (`send_place="lost"`), each once."""
+        while not process.is_finished:
+            process.go(replies.pop(process.where.replace(":", "_"), None))
+        if process.error is not None:
+            raise process.error
+        assert not replies, f"{process.name} never came to {replies}"
+        return process.result
+
+    def close(self) -> None:
+        """End every process."""
+        for process in self.processes:
+            if not process.is_finished:
+                process.kill()
+
+    def context(self, process: Process) -> ExecutionContext:
+        """Return the dependencies of one process."""
+        redis = cast("Redis", _RedisOf(self, process))
+        gateway = cast("ExchangeGateway", SimulatedGateway(self.exchange, process, self.clock))
+        return ExecutionContext(
+            owner=process.name,
+            account="main",
+            mode="paper",
+            config_hash="simulated",
+            clock=self.clock,
+            journal=cast("Journal", _JournalOf(self, process)),
+            delivery=cast("Delivery", _DeliveryOf(self, process)),
+            admission=Admission(redis, NAMES, owner=process.name, lease_ttl_ms=LEASE_MS),
+            guard=SideEffectGuard(redis, NAMES, lease_ttl_ms=LEASE_MS, result_ttl_s=259_200),
+            pause=Pause(redis, NAMES),
+            read_kill_key=lambda: kill_switch.read_key(redis, NAMES.kill_switch),
+            gateway=gateway,
+            exchange_clock=ExchangeClock(gateway, self.clock),
+            rules=cast("RulesCache", None),
+            books=JournalBooks("main"),
+            record=cast("Recorder", _RecorderOf(self)),
+            leases=cast("LeaseKeeper", _LeasesOf(self, process)),
+            jitter=lambda limit: limit,
+            symbols={Venue.USDM: (SYMBOL,)},
+            faults=cast("Faults", _FaultsOf(self, process)),
+        )
+
+    # The journal, seen from outside
+
+    def enqueue(self, intent: OrderIntent | CancelIntent) -> str:
+        """Write an intent as the producer does."""
+        with self.journal.write() as connection:
+            intents.insert(connection, [TERMS.row(intent, self.clock.now_ms())])
+        return intent.key
+
+    def order(self, key: str = "k1", **changes: Any) -> str:
+        """Enqueue an order: BUY 1 at the market unless told otherwise."""
+        fields = {"symbol": SYMBOL, "side": "BUY", "quantity": Decimal(1)} | changes
+        return self.enqueue(OrderIntent(key=key, **fields))
+
+    def row(self, key: str = "k1") -> IntentRow:
+        with self.journal.read() as connection:
+            return intents.load(connection, key)
+
+    def rows(self) -> list[IntentRow]:
+        with self.journal.read() as connection:
+            keys = list(connection.execute(select(schema.intents.c.key)).scalars())
+            return [intents.load(connection, key) for key in keys]
+
+    def attempts(self, key: str = "k1") -> list[AttemptRow]:
+        with self.journal.read() as connection:
+            return attempts.of_intent(connection, key)
+
+    def executions(self, key: str = "k1") -> int:
+        """Return how many orders the exchange took for an intent."""
+        return len(self.exchange.executions(self.row(key).client_order_id or ""))
+
+    def alarms(self, name: str) -> int:
+        """Return how often an alarm was raised."""
+        return self.events.count(f"alarm_{name}")
+
+    def set_kill_state(self, state: str) -> None:
+        """Latch the kill switch in the journal."""
+        with self.journal.write() as connection:
+            meta.set_kill_state(connection, state=state, reason="test")
+
+    def snapshot(self) -> dict[Table, list[dict[str, Any]]]:
+        """Return everything in the journal, as a backup would hold it."""
+        with self.journal.read() as connection:
+            return {
+                table: [dict(row) for row in connection.execute(select(table)).mappings()]
+                for table in schema.metadata.sorted_tables
+            }
+
+    def roll_back(self, backup: Mapping[Table, Sequence[Mapping[str, Any]]]) -> None:
+        """Put a backup in the journal's place, and begin the new epoch that a restore begins."""
+        with self.journal.write() as connection:
+            for table in reversed(schema.metadata.sorted_tables):
+                connection.execute(table.delete())
+            for table, rows in backup.items():
+                for row in rows:
+                    connection.execute(table.insert().values(**row))
+            restore.new_epoch(connection, now_ms=self.clock.now_ms())
+
+    # What goes on by itself: sweeper, reconciler and the workers of the other queues
+
+    def settle(self, *, rounds: int = 100, pause_ms: int = 2_600) -> None:
+        """Let the system run without faults until nothing is left to do, or `rounds` are over."""
+        for _ in range(rounds):
+            self.round()
+            if all(row.run_at_ms is None or row.state == "QUARANTINED" for row in self.rows()) and not self._work():
+                return
+            self.pass_time(pause_ms)
+
+    def round(self) -> None:
+        """Do once what sweeper, reconciler and workers would do now."""
+        context = self.hand
+        now_ms = self.clock.now_ms()
+        with contextlib.suppress(StoreUnavailableError):
+            for row in self.rows():
+                if row.run_at_ms is not None and row.run_at_ms <= now_ms:
+                    work_on(context, row.key)
+            follow_orders(context)
+            sweep_trades(context, Venue.USDM, SYMBOL, Spent(weight={}))
+            fetch_all_fills(context)
+
+    def _work(self) -> list[followups.Followup]:
+        with self.journal.read() as connection:
+            late = followups.overdue(connection, now_ms=self.clock.now_ms() + 3_600_000, limit=500)
+        return [one for one in late if one.kind == "fetch_fills"]
+
+    def _empty_journal(self) -> None:
+        with self.journal.write() as connection:
+            for table in reversed(schema.metadata.sorted_tables):
+                connection.execute(table.delete())
+        meta.claim(self.journal, account="main", mode="paper", now_ms=self.clock.now_ms())
+        with self.journal.write() as connection:
+            JournalBooks("main").book_opening(
+                connection,
+                venue=Venue.USDM,
+                balances=[],
+                positions=[],
+                watermarks={SYMBOL: -1},
+                now_ms=self.clock.now_ms(),
+            )
+
+
+def work_on(context: ExecutionContext, key: str) -> str:
+    """Do what a worker does with a key."""
+    with context.journal.read() as connection:
+        kind = intents.load(connection, key).type
+    return run_cancel(context, key) if kind == "cancel" else run_order(context, key)
+
+
+def reconcile(context: ExecutionContext, key: str) -> str:
+    """Do what the reconciler does with an intent that is due."""
+    with context.journal.read() as connection:
+        row = intents.load(connection, key)
+    return reconcile_row(context, row) if row.state in DOUBTFUL and row.type == "order" else "not in doubt"
+
+
+def follow_orders(context: ExecutionContext) -> str:
+    """Follow what rests at the exchange."""
+    for (venue, symbol), rows in live_symbols(context).items():
+        follow_symbol(context, venue, symbol, rows, Spent(weight={}))
+    return "followed"
+
+
+def fetch_all_fills(context: ExecutionContext) -> str:
+    """Do every due follow-up of the kinds that execution has."""
+    now_ms = context.clock.now_ms()
+    with context.journal.read() as connection:
+        due = [
+            *followups.open_of_kind(connection, "fetch_fills", now_ms=now_ms + 5_000, limit=100),
+            *followups.open_of_kind(connection, "verify_single", now_ms=now_ms, limit=100),
+        ]
+    for one in due:
+        if one.kind == "fetch_fills":
+            fetch_fills(context, one)
+        else:
+            verify_single(context, one)
+    return f"{len(due)} follow-ups"
+
+
+class _JournalOf:
+    """The journal as one process reaches it."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world, self._process = world, process
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        world, process = self._world, self._process
+        if process.point("journal:begin") == "down":
+            raise StoreUnavailableError("journal: down, says the driver")
+        world.writer = process
+        try:
+            with world.journal.write() as connection:
+                yield connection
+        finally:
+            world.writer = None
+        world.commits += 1
+        if process.point("journal:committed") == "answer_lost":
+            raise StoreUnavailableError("journal: the answer of the commit was lost, says the driver")
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        self._process.check_alive()
+        with self._world.journal.read() as connection:
+            yield connection
+
+
+class _RedisOf:
+    """Redis as one process reaches it."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world, self._process = world, process
+
+    def register_script(self, source: str) -> Callable[..., Any]:
+        run = self._world.redis.script(source)
+        return lambda keys, args: self._do("script", lambda: run(keys, args))
+
+    def get(self, key: str) -> bytes | None:
+        # Inside a transaction nobody else could run anyway, so this is no point.
+        self._process.check_alive()
+        return self._world.redis.get(key)
+
+    def pttl(self, key: str) -> int:
+        self._process.check_alive()
+        return self._world.redis.pttl(key)
+
+    def _do(self, name: str, act: Callable[[], Any]) -> Any:
+        fault = self._process.point(f"redis:{name}")
+        if fault == "down":
+            raise RedisConnectionError("down, says the driver")
+        answer = act()
+        if fault == "answer_lost":
+            raise RedisConnectionError("the answer was lost, says the driver")
+        return answer
+
+
+class _DeliveryOf:
+    """The queue: what it is given is written down, and the driver delivers when, if and as often as it likes."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world, self._process = world, process
+
+    def deliver(self, parcels: Sequence[Parcel], *, force: bool = False) -> int:
+        self._process.check_alive()
+        self._world.queued += parcels
+        return len(parcels)
+
+
+class _RecorderOf:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def event(self, name: str, **_fields: object) -> None:
+        self._world.events.append(name)
+
+    def alarm(self, name: str, **_fields: object) -> None:
+        self._world.events.append(f"alarm_{name}")
+
+
+class _LeasesOf:
+    """The lease keeper: `World.pass_time` renews for the living."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world, self._process = world, process
+
+    @contextlib.contextmanager
+    def keep(self, effect_type: str, key: str, token: Token) -> Iterator[None]:
+        self._world.leases[token] = (self._process, NAMES.guard(effect_type, key))
+        try:
+            yield
+        finally:
+            self._world.leases.pop(token, None)
+
+
+class _FaultsOf:
+    """Every fault point is a point of the schedule."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world, self._process = world, process
+
+    def hit(self, point: FaultPoint) -> None:
+        self._process.point(f"fault:{point}")

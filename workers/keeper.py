@@ -1,0 +1,28 @@
+"""Sweeper and reconciler in one process: both sleep most of the time, and a process costs 60 MB."""
+
+import os
+import threading
+import traceback
+
+from workers.loop import Stop
+from workers.reconciler import run_reconciler
+from workers.sweeper import run_sweeper
+
+
+def run_keeper(*, owner: str) -> int:
+    """Run both until told to stop; return the exit code. If one breaks, the process ends and is started again."""
+    stop = Stop.on_signals()
+
+    def sweep() -> None:
+        try:
+            run_sweeper(owner=f"{owner}-sweeper", stop=stop)
+        except BaseException:  # noqa: BLE001 - a thread that dies alone leaves a process that looks alive and sweeps nothing
+            traceback.print_exc()
+            os._exit(1)
+
+    thread = threading.Thread(target=sweep, name="sweeper")
+    thread.start()
+    code = run_reconciler(owner=owner, stop=stop)
+    stop.set()
+    thread.join()
+    return code
