@@ -7,11 +7,11 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, select
 
-from app.books import booked, booking, opening
+from app.books import booked, booking, income, opening
 from app.clock import Clock, SystemClock
 from app.exchange.exchange_clock import ExchangeClock, ExchangeClockLimits
 from app.exchange.filters import RulesCache
-from app.exchange.models import Balance, ExchangePosition, ExchangeTrade
+from app.exchange.models import Balance, ExchangePosition, ExchangeTrade, Income
 from app.execution.context import ExecutionContext, Horizons
 from app.job_safety import faults, kill_switch
 from app.job_safety.admission import Admission
@@ -75,6 +75,10 @@ class JournalBooks:
             watermarks=watermarks,
             now_ms=now_ms,
         )
+
+    def book_income(self, connection: Connection, entries: Sequence[Income], *, now_ms: int) -> int:
+        """Book funding, transfers and the like once; return how many were new."""
+        return len(income.book_income(connection, entries, now_ms=now_ms))
 
     def mark_booked(self, connection: Connection, *, key: str, now_ms: int) -> bool:
         """Mark an intent booked if all of its fills are; return whether it is."""

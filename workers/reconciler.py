@@ -12,7 +12,7 @@ from app.composition import compose, open_here
 from app.exchange.errors import ExchangeClockUnknownError, ExchangeQueryError
 from app.execution import opening
 from app.execution.context import ExecutionContext
-from app.execution.follow import Spent, follow_symbol, live_symbols, sweep_trades
+from app.execution.follow import Spent, follow_symbol, live_symbols, sweep_income, sweep_trades
 from app.execution.order import reconcile_row
 from app.job_safety.errors import RetryableError, StoreUnavailableError
 from app.job_safety.outcome import Venue
@@ -22,8 +22,9 @@ from workers import resume
 from workers.identity import new_owner
 from workers.loop import Stop
 
-TICK_S: Final = 0.2
-SWEEP_TRADES_S: Final = 30.0
+TICK_S: Final = 0.25
+SWEEP_S: Final = 20.0
+"""How often trades, income and a HALT of ours are looked at."""
 BATCH: Final = 200
 WEIGHT_LIMIT: Final = {Venue.USDM: 2_400, Venue.SPOT: 6_000}
 """Request weight per minute (BINANCE.md section 5), used until the exchange's own limits are known."""
@@ -51,8 +52,9 @@ class Reconciler:
             if now >= self._next_poll[venue]:
                 self._next_poll[venue] = now + self._poll(venue)
         if now >= self._next_sweep:
-            self._next_sweep = now + SWEEP_TRADES_S
+            self._next_sweep = now + SWEEP_S
             self.sweep_trades()
+            resume.release_halt_when_reconciled(self._context)
         return count
 
     def settle_doubts(self) -> int:
@@ -70,8 +72,13 @@ class Reconciler:
         return len(rows)
 
     def sweep_trades(self) -> int:
-        """Sweep the trades of every symbol that has a watermark."""
+        """Sweep income, and the trades of every symbol that has a watermark."""
         count = 0
+        if not self._is_paused(Venue.USDM):
+            try:
+                sweep_income(self._context)
+            except ExchangeQueryError as error:
+                self._unanswered("sweep_income", error)
         for venue in Venue:
             with self._context.journal.read() as connection:
                 symbols = watermarks.symbols_of(connection, venue=venue.value)
@@ -139,7 +146,6 @@ def run_reconciler(*, owner: str | None = None, once: bool = False, stop: Stop |
                 open_venues(context)
                 has_opened = True
             reconciler.step()
-            resume.release_halt_when_reconciled(context)
         except StoreUnavailableError as error:
             context.record.event("reconcile_failed", level="warning", count=False, error=str(error))
             if once:

@@ -12,7 +12,7 @@ from app.composition import open_here
 from app.wiring import Installation, connect_redis
 from workers.worker import SafetyWorker, quiet_rq
 
-LOOK_S: Final = 1
+LOOK_S: Final = 3
 """A thread hears of a stop only between two reads of the queue, this far apart."""
 
 TIMEOUT_S: Final = 30
@@ -30,7 +30,7 @@ class ThreadWorker(SafetyWorker):
         """Leave signals alone: only the main thread may handle them."""
 
     def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> Any:
-        """Wait for a job, but look in between whether to stop: RQ leaves this to signals, which a thread does not get."""
+        """Wait for a job, but look in between whether to stop: RQ leaves that to signals, which no thread gets."""
         del max_idle_time
         while not self.is_stopping:
             found = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time=LOOK_S)

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 from app.books.check import ExchangeSnapshot, check_books
 from app.books.consistency import Difference
-from app.books.income import book_income
 from app.books.opening import is_open
 from app.exchange.models import Balance, ExchangePosition, ExchangeTrade
 from app.execution.context import ExecutionContext
-from app.execution.follow import Spent, sweep_trades
+from app.execution.follow import Spent, sweep_income, sweep_trades
 from app.job_safety.outcome import Venue
 from app.journal import watermarks
 
@@ -38,21 +37,11 @@ def check_against_exchange(context: ExecutionContext) -> Checked:
     for venue in venues:
         for symbol in symbols[venue]:
             sweep_trades(context, venue, symbol, Spent(weight={}))
-    _book_income(context, venues)
+    sweep_income(context)
     snapshot = _snapshot(context, venues, symbols)
     with context.journal.read() as connection:
         differences = check_books(connection, snapshot)
     return Checked(differences=differences, venues=venues, trades=len(snapshot.trades))
-
-
-def _book_income(context: ExecutionContext, venues: Sequence[Venue]) -> None:
-    if Venue.USDM not in venues:
-        return
-    with context.journal.read() as connection:
-        since_ms = watermarks.income_since_ms(connection, venue=Venue.USDM.value)
-    entries = context.gateway.income(since_ms)
-    with context.journal.write() as connection:
-        book_income(connection, entries, now_ms=context.clock.now_ms())
 
 
 def _snapshot(context: ExecutionContext, venues: Sequence[Venue], symbols: dict[Venue, list[str]]) -> ExchangeSnapshot:

@@ -190,7 +190,8 @@ def _settle(context: ExecutionContext, attempt: AttemptRow, target: IntentRow, o
             )
         elif failure is not None:
             attempts.note_unknown(connection, key=row.key, attempt=attempt.attempt, failure=failure, now_ms=now_ms)
-        intents.move(connection, row, after, now_ms=now_ms, run_at_ms=at_ms, not_before_ms=at_ms, reason=reason)
+        if row.state not in TERMINAL_STATES:
+            intents.move(connection, row, after, now_ms=now_ms, run_at_ms=at_ms, not_before_ms=at_ms, reason=reason)
     if failure is not None:
         close_gate(context, (target.venue or Venue.USDM).value, failure, strikes=attempt.attempt)
     context.record.event("cancel_again", key=attempt.key, reason=reason)
@@ -209,8 +210,9 @@ def _settle_accepted(
         if order is not None:
             parcels = adopt(context, connection, key=target.key, order=order, source="cancel").parcels
         row = intents.load(connection, attempt.key, lock=True)
-        reason = "canceled at the exchange"
-        intents.move(connection, row, IntentState.DONE, now_ms=now_ms, reason=reason, booked_at_ms=now_ms)
+        if row.state not in TERMINAL_STATES:  # another process may have finished it: what this answer told still counts
+            reason = "canceled at the exchange"
+            intents.move(connection, row, IntentState.DONE, now_ms=now_ms, reason=reason, booked_at_ms=now_ms)
     context.hand_over(parcels)
     if order is None:
         _is_over(context, target)

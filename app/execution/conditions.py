@@ -9,6 +9,7 @@ from app.execution.context import ExecutionContext
 from app.job_safety.admission import EffectKind
 from app.job_safety.kill_switch import ALLOWED, KillState, strictest
 from app.journal import meta
+from app.journal.fence import is_before
 from app.journal.rows import IntentRow
 
 
@@ -72,7 +73,18 @@ def not_canceled(
     return None
 
 
-CONDITIONS: tuple[Condition, ...] = (within_validity, not_killed, not_canceled)
+def looked_up(
+    context: ExecutionContext, connection: Connection, row: IntentRow, kind: EffectKind, pin: Pin
+) -> Denied | None:
+    """After a restore, the exchange was asked for the order in this very epoch; a cancel may simply be repeated."""
+    del context, pin
+    stamp = meta.load(connection)
+    if stamp.restored_at_ms is None or kind is EffectKind.CANCEL or not is_before(row.fence, stamp.epoch):
+        return None
+    return Denied(why="the journal was restored: it is looked up first")
+
+
+CONDITIONS: tuple[Condition, ...] = (within_validity, not_killed, not_canceled, looked_up)
 
 
 def first_denied(

@@ -12,7 +12,7 @@ from app.delivery import Delivery, Parcel
 from app.exchange.exchange_clock import ExchangeClock
 from app.exchange.filters import RulesCache
 from app.exchange.gateway import ExchangeGateway
-from app.exchange.models import Balance, ExchangePosition, ExchangeTrade
+from app.exchange.models import Balance, ExchangePosition, ExchangeTrade, Income
 from app.job_safety.admission import Admission
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.faults import Faults
@@ -86,6 +86,10 @@ class Books(Protocol):
         """Book what the account held before us, once; return whether this call did."""
         ...
 
+    def book_income(self, connection: Connection, entries: Sequence[Income], *, now_ms: int) -> int:
+        """Book funding, transfers and the like once; return how many were new."""
+        ...
+
     def mark_booked(self, connection: Connection, *, key: str, now_ms: int) -> bool:
         """Mark an intent booked if all of its fills are; return whether it is."""
         ...
@@ -118,6 +122,8 @@ class ExecutionContext:
     horizons: Horizons = field(default_factory=Horizons)
     retry: RetryLimits = field(default_factory=RetryLimits)
     faults: Faults = field(default_factory=Faults)
+    opened: set[str] = field(default_factory=set)
+    """Venues whose opening entries this process has seen; they never vanish."""
 
     @property
     def is_dry_run(self) -> bool:

@@ -10,6 +10,7 @@ from app.exchange.signing import payload_hash
 from app.execution.conditions import Denied, Pin, first_denied
 from app.execution.context import ExecutionContext
 from app.execution.settle import Settled, close_gate, settle
+from app.execution.verify import ask_whether_single
 from app.intents import OrderIntent
 from app.job_safety.admission import EffectKind
 from app.job_safety.errors import InvariantViolatedError, LeaseLostError, StoreUnavailableError
@@ -87,6 +88,8 @@ def _write_dispatched(
             )  # fmt: skip
             if not moved:
                 raise LeaseLostError(f"{row.key}: lost to another worker at the last moment")
+            if attempt.attempt > 1:
+                ask_whether_single(connection, fresh, attempt.attempt, now_ms=context.clock.now_ms())
             context.faults.hit(FaultPoint.IN_DISPATCH_TRANSACTION)
             written = _Dispatched(attempt=attempt, request=request, pinned_at_s=pinned_at_s)
     except StoreUnavailableError:

@@ -132,7 +132,11 @@ def read_listing(orders: Sequence[ExchangeOrder], wanted: Wanted, known: "KnownO
         )
     ]
     witnesses = [
-        order for order in orders if order.client_order_id != wanted.client_order_id and order.time_ms > wanted.fence_ms
+        order
+        for order in orders
+        if order.client_order_id != wanted.client_order_id
+        and order.symbol == wanted.symbol
+        and order.time_ms > wanted.fence_ms
     ]
     witness = min(witnesses, key=lambda order: order.time_ms, default=None)
     return Listing(found=found, suspects=suspects, witness=witness)

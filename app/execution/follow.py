@@ -24,6 +24,9 @@ GET_ORDER_WEIGHT = {Venue.USDM: 1, Venue.SPOT: 4}
 TRADES_WEIGHT = {Venue.USDM: 5, Venue.SPOT: 20}
 """Request weights (BINANCE.md section 5)."""
 
+ORDER_IS_SHOWN_AFTER_MS = 600_000
+"""How long the order query may lag behind the trade list before a trade without an order counts as not ours."""
+
 
 @dataclass(slots=True)
 class Spent:
@@ -99,14 +102,37 @@ def sweep_trades(context: ExecutionContext, venue: Venue, symbol: str, spent: Sp
     with context.journal.read() as connection:
         owners = intents.by_order_ids(connection, venue=venue.value, symbol=symbol, order_ids=list(by_order))
     count = 0
+    unshown: list[ExchangeTrade] = []
     for order_id, group in by_order.items():
-        owner = owners.get(order_id) or _owner_by_asking(context, venue, symbol, order_id, spent)
+        owner = owners.get(order_id)
+        if owner is None:
+            asked = _owner_by_asking(context, venue, symbol, order_id, spent)
+            if isinstance(asked, OrderAbsent) and _is_young(context, group):
+                # The trade proves that the order exists: whose it is must not be decided before that is shown.
+                unshown += group
+                continue
+            owner = asked if isinstance(asked, IntentRow) else None
         count += _book(context, group, owner)
+    swept_up_to = min((trade.trade_id for trade in unshown), default=max(t.trade_id for t in trades) + 1) - 1
     with context.journal.write() as connection:
-        watermarks.advance(
-            connection, venue=venue.value, symbol=symbol, trade_id=max(trade.trade_id for trade in trades)
-        )
+        watermarks.advance(connection, venue=venue.value, symbol=symbol, trade_id=swept_up_to)
     return count
+
+
+def sweep_income(context: ExecutionContext) -> int:
+    """Book what moved the futures wallet without a trade: funding, transfers; return how many entries were new.
+
+    Raises:
+        ExchangeQueryError: the question was not answered.
+    """
+    venue = Venue.USDM
+    with context.journal.read() as connection:
+        if not context.books.is_open(connection, venue):
+            return 0
+        since_ms = watermarks.income_since_ms(connection, venue=venue.value)
+    entries = context.gateway.income(since_ms)
+    with context.journal.write() as connection:
+        return context.books.book_income(connection, entries, now_ms=context.clock.now_ms())
 
 
 def _trading_id(row: IntentRow) -> int:
@@ -135,11 +161,13 @@ def _look_closer(context: ExecutionContext, row: IntentRow, *, is_waiting: bool,
 
 def _owner_by_asking(
     context: ExecutionContext, venue: Venue, symbol: str, order_id: int, spent: Spent
-) -> IntentRow | None:
+) -> IntentRow | OrderAbsent | None:
     """Find the intent of an order that the journal does not know by its exchange id, and take the proof in."""
     spent.add(venue, GET_ORDER_WEIGHT[venue])
     answer = context.gateway.get_order(venue, symbol, order_id=order_id)
-    if isinstance(answer, OrderAbsent) or not isinstance(answer, ExchangeOrder):
+    if isinstance(answer, OrderAbsent):
+        return answer
+    if not isinstance(answer, ExchangeOrder):
         return None
     with context.journal.write() as connection:
         owner = intents.by_client_order_ids(connection, [answer.client_order_id]).get(answer.client_order_id)
@@ -164,6 +192,11 @@ def _book(context: ExecutionContext, trades: Sequence[ExchangeTrade], owner: Int
     if key is None and new:
         context.record.event("external_trades", level="warning", trades=[trade.trade_id for trade in new])
     return len(new)
+
+
+def _is_young(context: ExecutionContext, trades: Sequence[ExchangeTrade]) -> bool:
+    now_ms = context.exchange_clock.estimate_ms(trades[0].venue) or context.clock.now_ms()
+    return now_ms - max(trade.time_ms for trade in trades) < ORDER_IS_SHOWN_AFTER_MS
 
 
 def _is_after_opening(context: ExecutionContext, venue: Venue, trade: ExchangeTrade) -> bool:

@@ -8,7 +8,7 @@ from app.execution import opening, reconcile
 from app.execution.conditions import Denied
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
 from app.execution.dispatch import dispatch
-from app.execution.recheck import found_before_first_send
+from app.execution.recheck import RestoredLatelyError, look_up_first
 from app.execution.settle import Settled
 from app.intents import OrderIntent, from_canonical
 from app.job_safety.admission import Admitted, Blocked, Done, EffectKind, Held
@@ -112,10 +112,13 @@ def _with_lease(
     finished: IntentState | None = None
     try:
         with context.leases.keep("order", row.key, token):
-            opening.ensure_open(context, Venue(intent.venue))
-            if found_before_first_send(context, row, intent):
+            if intent.venue not in context.opened:
+                opening.ensure_open(context, Venue(intent.venue))
+                context.opened.add(intent.venue)
+            cleared = look_up_first(context, row, intent)
+            if cleared is None:
                 return "found at the exchange", False
-            result = dispatch(context, row, intent, kind)
+            result = dispatch(context, cleared, intent, kind)
         if isinstance(result, Denied):
             return _denied(context, row, result), False
         finished = result.row.state if result.row.state in TERMINAL_STATES else None
@@ -123,6 +126,8 @@ def _with_lease(
         return str(error), False
     except (ExchangeClockUnknownError, ExchangeQueryError) as error:
         return _snooze(context, row, f"exchange not readable: {error}", None), False
+    except (opening.AccountMovesError, RestoredLatelyError) as error:
+        return _snooze(context, row, str(error), None), False
     finally:
         _end_lease(context, row.key, token, finished)
     context.faults.hit(FaultPoint.AFTER_GUARD_DONE)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from sqlalchemy import Connection
+
 from app.delivery import Parcel
 from app.exchange.errors import ExchangeQueryError
 from app.exchange.models import OrderAbsent, OrderArchived
@@ -21,6 +23,7 @@ from app.job_safety.keys import CLIENT_ORDER_ID_PREFIX
 from app.job_safety.outcome import ExchangeOrder, FailureClass, Venue
 from app.job_safety.state import DOUBTFUL, IntentState
 from app.journal import attempts, intents, meta
+from app.journal.fence import is_before
 from app.journal.rows import AttemptRow, IntentRow
 from app.money import plain
 
@@ -48,6 +51,12 @@ class _Case:
     evidence: Evidence
     rules: Rules
     wanted: Wanted
+
+    @property
+    def is_refused_for_good(self) -> bool:
+        """Whether the exchange has refused the last attempt in a way that leaves nothing to try again."""
+        last = self.attempts[-1]
+        return last.outcome == "REFUSED" and last.retry_delay_ms is None
 
 
 def step(context: ExecutionContext, key: str) -> StepResult:
@@ -97,16 +106,20 @@ def _open_case(context: ExecutionContext, key: str) -> _Case | None:
             context.record.event("in_doubt", key=key, attempt=row.attempt, rule="owner_died")
             row = intents.load(connection, key)
         tries = attempts.of_intent(connection, key)
+        stamp = meta.load(connection)
     intent = from_canonical(row.content)
     if not isinstance(intent, OrderIntent) or row.client_order_id is None or not tries:
         raise InvariantViolatedError(f"{key}: in doubt without an order, a client order id or an attempt")
     fence_ms = max((one.fence_ms for one in tries if not one.ended_by_own_answer), default=tries[-1].fence_ms)
     horizons = context.horizons
+    if stamp.restored_at_ms is not None and is_before(tries[-1].fence, stamp.epoch):
+        # Attempts after this one may have been forgotten; none was pinned after the restore.
+        fence_ms = max(fence_ms, stamp.restored_at_ms + horizons.recv_window_ms)
     return _Case(
         row=row,
         intent=intent,
         attempts=tries,
-        evidence=Evidence.read(tries[-1].evidence, fence_ms=fence_ms),
+        evidence=Evidence.read(_carrier(tries).evidence, fence_ms=fence_ms),
         rules=Rules(
             margin_ms=horizons.absent_spread_algo_ms if row.is_algo else horizons.fence_margin_ms,
             answers=horizons.absent_answers,
@@ -145,6 +158,7 @@ def _not_found(context: ExecutionContext, case: _Case, server_time_ms: int) -> S
     is_over = (
         case.row.cancel_requested
         or case.row.state is IntentState.QUARANTINED
+        or case.is_refused_for_good
         or (
             case.row.valid_until_ms is not None
             and server_time_ms + context.horizons.recv_window_ms > case.row.valid_until_ms
@@ -170,8 +184,6 @@ def _absent(context: ExecutionContext, case: _Case, evidence: Evidence, verdict:
     row = case.row
     after = IntentState.RETRY_WAIT if verdict is Verdict.ABSENT else IntentState.EXPIRED
     with context.journal.write() as connection:
-        last = case.attempts[-1].attempt
-        attempts.keep_evidence(connection, key=row.key, attempt=last, evidence=evidence.as_json())
         changes: dict[str, object] = {
             "fence": meta.raise_fence(connection, row.fence),
             "reason": f"proven not executed (witness order {evidence.witness_order_id})"
@@ -186,6 +198,7 @@ def _absent(context: ExecutionContext, case: _Case, evidence: Evidence, verdict:
             changes |= {"run_at_ms": now_ms + REDELIVER_AFTER_MS, "not_before_ms": 0}
         if not intents.move(connection, row, after, now_ms=now_ms, **changes):
             return StepResult.WAITING  # somebody settled it meanwhile, or proof came in
+        _keep(connection, case, evidence)
         for attempt in case.attempts:
             attempts.settle(
                 connection, key=row.key, attempt=attempt.attempt, outcome=attempts.ABSENT, by="reconcile", now_ms=now_ms
@@ -199,13 +212,9 @@ def _absent(context: ExecutionContext, case: _Case, evidence: Evidence, verdict:
 def _wait(context: ExecutionContext, case: _Case, evidence: Evidence) -> StepResult:
     now_ms = context.clock.now_ms()
     counted_ms = min(now_ms - case.row.updated_at_ms, MAX_COUNTED_MS)
-    if case.row.answered_doubt_ms + counted_ms >= context.horizons.quarantine_after_ms:
-        with context.journal.write() as connection:
-            attempts.keep_evidence(
-                connection, key=case.row.key, attempt=case.attempts[-1].attempt, evidence=evidence.as_json()
-            )
-        if case.row.state is IntentState.IN_DOUBT:
-            return _quarantine(context, case, "undecidable: not found, and not proven absent")
+    is_too_long = case.row.answered_doubt_ms + counted_ms >= context.horizons.quarantine_after_ms
+    if is_too_long and case.row.state is IntentState.IN_DOUBT:
+        return _quarantine(context, case, "undecidable: not found, and not proven absent", evidence)
     _ask_again(context, case, counted_ms=max(counted_ms, 0), evidence=evidence)
     return StepResult.WAITING
 
@@ -217,17 +226,22 @@ def _ask_again(context: ExecutionContext, case: _Case, *, counted_ms: int, evide
     if case.row.state is IntentState.QUARANTINED:
         pause_ms = 30_000  # a person looks after it; proof is still welcome
     with context.journal.write() as connection:
-        if evidence is not None:
-            attempts.keep_evidence(
-                connection, key=case.row.key, attempt=case.attempts[-1].attempt, evidence=evidence.as_json()
-            )
-        intents.touch(
+        is_current = intents.touch(
             connection, case.row, now_ms=now_ms, run_at_ms=now_ms + pause_ms,
             answered_doubt_ms=case.row.answered_doubt_ms + counted_ms,
         )  # fmt: skip
+        if is_current and evidence is not None:
+            _keep(connection, case, evidence)
 
 
-def _quarantine(context: ExecutionContext, case: _Case, reason: str) -> StepResult:
+def _keep(connection: Connection, case: _Case, evidence: Evidence) -> None:
+    """Store evidence, in a transaction that has compared the row: it must not outlive the doubt that it belongs to."""
+    attempts.keep_evidence(
+        connection, key=case.row.key, attempt=_carrier(case.attempts).attempt, evidence=evidence.as_json()
+    )
+
+
+def _quarantine(context: ExecutionContext, case: _Case, reason: str, evidence: Evidence | None = None) -> StepResult:
     now_ms = context.clock.now_ms()
     if case.row.state is IntentState.QUARANTINED:
         _ask_again(context, case, counted_ms=0)
@@ -236,6 +250,8 @@ def _quarantine(context: ExecutionContext, case: _Case, reason: str) -> StepResu
         moved = intents.move(
             connection, case.row, IntentState.QUARANTINED, now_ms=now_ms, reason=reason, run_at_ms=now_ms + 30_000
         )
+        if moved and evidence is not None:
+            _keep(connection, case, evidence)
     if moved:
         context.record.alarm("quarantined", key=case.row.key, reason=reason)
     return StepResult.SETTLED
@@ -253,6 +269,11 @@ def _known(context: ExecutionContext, case: _Case, orders: list[ExchangeOrder]) 
     return KnownOrders(
         client_order_ids=frozenset(by_client_id), order_ids=frozenset(by_order_id), prefix=CLIENT_ORDER_ID_PREFIX
     )
+
+
+def _carrier(tries: list[AttemptRow]) -> AttemptRow:
+    """Return the attempt that keeps the evidence: the last one that is open, since a settled one takes no more."""
+    return next((one for one in reversed(tries) if one.outcome is None), tries[-1])
 
 
 def _since_ms(context: ExecutionContext, case: _Case) -> int:

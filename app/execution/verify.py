@@ -2,17 +2,35 @@
 
 from typing import Final
 
+from sqlalchemy import Connection
+
 from app.exchange.errors import ExchangeQueryError
 from app.execution.adopt import adopt
 from app.execution.context import ExecutionContext
 from app.job_safety.errors import InvariantViolatedError
 from app.journal import attempts, followups, intents
 from app.journal.followups import Followup
+from app.journal.rows import IntentRow
 
 VERIFY_SINGLE: Final = "verify_single"
-FIRST_LOOK_MS: Final = 5_000
+AGAIN_MS: Final = 5_000
 LAST_LOOK_MS: Final = 60_000
 """For how long a second order could still become visible (BINANCE.md section 8, step 5)."""
+
+
+def ask_whether_single(connection: Connection, row: IntentRow, attempt: int, *, now_ms: int) -> None:
+    """Have the orders of `row` counted after this attempt, if an earlier one was only declared absent."""
+    if all(earlier.ended_by_own_answer for earlier in attempts.of_intent(connection, row.key)[: attempt - 1]):
+        return
+    followup = Followup(
+        key=f"{VERIFY_SINGLE}:{row.key}:{attempt}",
+        kind=VERIFY_SINGLE,
+        queue="positions",
+        intent_key=row.key,
+        payload={},
+        run_at_ms=now_ms + AGAIN_MS,
+    )
+    followups.add(connection, followup, now_ms=now_ms)
 
 
 def verify_single(context: ExecutionContext, followup: Followup) -> str:
@@ -32,7 +50,7 @@ def verify_single(context: ExecutionContext, followup: Followup) -> str:
         listed = context.gateway.all_orders(row.venue, row.symbol, since_ms, is_algo=row.is_algo)
     except ExchangeQueryError as error:
         with context.journal.write() as connection:
-            followups.postpone(connection, followup.key, run_at_ms=now_ms + FIRST_LOOK_MS, error=str(error)[:500])
+            followups.postpone(connection, followup.key, run_at_ms=now_ms + AGAIN_MS, error=str(error)[:500])
         return "not answered"
     ours = [order for order in listed if order.client_order_id == row.client_order_id]
     for order in ours:

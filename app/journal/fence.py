@@ -13,6 +13,11 @@ def next_fence(current: int, epoch: int) -> Fence:
     return Fence(current + 1 if current >= base else base + 1)
 
 
+def is_before(fence: int, epoch: int) -> bool:
+    """Return whether `fence` was given before `epoch`, or never."""
+    return fence >> _SHIFT < epoch
+
+
 def unpack(fence: int) -> tuple[int, int]:
     """Return (epoch, n)."""
     return fence >> _SHIFT, fence & ((1 << _SHIFT) - 1)

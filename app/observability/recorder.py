@@ -1,14 +1,16 @@
 """Nothing silent: every block, snooze, retry, doubt, rescue and alarm becomes a log line and a counter.
 
-Counters live in Redis, because workers come and go. Losing one is no reason to stop work, so Redis' absence is logged and
-borne; the journal's row is the third trace and does not depend on it.
+Counters live in Redis, because workers come and go. Losing one is no reason to stop work, so Redis' absence is logged
+and borne; the journal's row is the third trace and does not depend on it.
 """
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from redis import Redis
 from redis.exceptions import RedisError
-from structlog.typing import FilteringBoundLogger
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 COUNTERS_KEY: Final = "metrics:counters"
 
@@ -16,7 +18,7 @@ COUNTERS_KEY: Final = "metrics:counters"
 class Recorder:
     """Writes the events of one process."""
 
-    def __init__(self, log: FilteringBoundLogger, redis: Redis | None, *, mode: str, account: str) -> None:
+    def __init__(self, log: "FilteringBoundLogger", redis: Redis | None, *, mode: str, account: str) -> None:
         self._log = log
         self._redis = redis
         self._key = f"{COUNTERS_KEY}:{mode}:{account}"

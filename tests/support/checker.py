@@ -1,7 +1,7 @@
 """Whether everything promised is true: reads the exchange's own truth, the journal and the books, and trusts no worker.
 
-Empty answer: at most one order per client order id, every intent finished and booked, nothing open, nothing unexplained,
-and books that agree with the exchange to the last digit.
+Empty answer: at most one order per client order id, every intent finished and booked, nothing open, nothing
+unexplained, and books that agree with the exchange to the last digit.
 """
 
 from collections import Counter

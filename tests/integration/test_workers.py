@@ -1,0 +1,243 @@
+"""Workers as RQ runs them: what they refuse, how they stop, and that trouble with Redis loses and repeats no order."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rq import Callback, Queue
+from rq.serializers import JSONSerializer, PickleSerializer
+
+from app.delivery import Parcel
+from app.job_safety.state import IntentState
+from tests.support.nursery import Nursery
+from tests.support.paper_process import PaperProcess
+from tests.support.redis_server import RedisServer
+from tests.support.system import System, system
+
+ROOT = Path(__file__).resolve().parents[2]
+RQ = str(Path(sys.executable).parent / "rq")
+SENDING = {"method": "POST", "path": "/fapi/v1/order"}
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    one = Nursery()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def here(tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nursery) -> Iterator[System]:
+    exchange = PaperProcess(tmp_path / "exchange", "--price", "BTCUSDT=20000").start()
+    url = f"sqlite:///{tmp_path / 'journal.db'}"
+    with system(tmp_path / "system", redis=redis_server, database_url=url, exchange=exchange, nursery=nursery) as one:
+        yield one
+    exchange.stop()
+
+
+def rq(here: System, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run RQ's own command line, in the environment of our processes."""
+    environment = {**os.environ, **here.environment, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [RQ, *arguments], cwd=here.folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def planted_queue(here: System, serializer: type = JSONSerializer) -> Queue:
+    return Queue("orders", connection=here.installation.redis, serializer=serializer)
+
+
+def wait_until_idle(here: System) -> None:
+    """Wait until a worker waits for jobs; it hears signals by then."""
+    redis = here.installation.redis
+
+    def look() -> bool:
+        return any(redis.hget(name, "state") == b"idle" for name in redis.smembers("rq:workers"))
+
+    here.until(look, "the worker to wait for jobs")
+
+
+def work_off(here: System) -> str:
+    """Run a worker until its queue is empty; return what it wrote."""
+    here.run("worker", "orders", "--burst")
+    return here.processes[-1].words()
+
+
+# What does not run
+
+
+def test_job_that_names_a_function_of_the_system_is_refused_and_the_next_order_is_placed(here: System) -> None:
+    mark = here.folder / "mark"
+    planted_queue(here).enqueue("os.system", f"touch {mark}")
+    planted_queue(here).enqueue("tests.support.planted.leave_mark", str(mark))
+    here.order("after")
+    words = work_off(here)
+    assert not mark.exists()
+    assert words.count('"event": "job_refused"') == 2
+    assert "'os.system' is not a job of ours" in words
+    assert here.installation.redis.get("metrics:refused_jobs") == b"2"
+    assert here.row("after").state == "FILLED"
+
+
+@pytest.mark.parametrize("arguments", [("a", "b"), (), (["a"],)])
+def test_job_of_ours_with_anything_but_one_key_is_refused(here: System, arguments: tuple[object, ...]) -> None:
+    planted_queue(here).enqueue("workers.jobs.run_order", *arguments)
+    assert "takes one key and nothing else" in work_off(here)
+
+
+def test_planted_pickle_is_never_loaded_and_the_next_order_is_placed(here: System) -> None:
+    mark = here.folder / "mark"
+    planted_queue(here, PickleSerializer).enqueue("tests.support.planted.leave_mark", str(mark))
+    here.order("after")
+    words = work_off(here)
+    assert not mark.exists()
+    assert '"level": "error"' in words
+    assert here.row("after").state == "FILLED"
+
+
+@pytest.mark.parametrize("key", ["known", "unknown"])
+def test_planted_callbacks_of_a_job_are_never_called(here: System, key: str) -> None:
+    mark = here.folder / "mark"
+    here.order("known")
+    callback = Callback("tests.support.planted.leave_mark_of")
+    planted_queue(here).enqueue(
+        "workers.jobs.run_order", key, description=str(mark), on_success=callback, on_failure=callback,
+        on_stopped=callback,
+    )  # fmt: skip
+    work_off(here)
+    assert not mark.exists()
+    assert here.row("known").state == "FILLED"
+
+
+def test_job_whose_key_the_journal_does_not_know_fails_and_sends_nothing(here: System) -> None:
+    here.installation.delivery.deliver([Parcel(key="never-journaled", type="order", queue="orders")])
+    here.order("after")
+    words = work_off(here)
+    assert "the journal knows no intent with key 'never-journaled'" in words
+    assert here.row("after").state == "FILLED"
+    assert len(here.exchange.truth()["orders"]) == 1
+
+
+# RQ's own commands
+
+
+def test_plain_rq_worker_command_runs_our_worker(here: System) -> None:
+    here.order("by-rq")
+    ended = rq(here, "worker", "-u", here.redis.url, "-w", "workers.worker.SafetyWorker", "orders", "--burst")
+    assert ended.returncode == 0, ended.stderr
+    assert here.row("by-rq").state == "FILLED", ended.stderr
+
+
+def test_worker_on_two_queues_is_refused(here: System) -> None:
+    here.order("waits")
+    ended = rq(here, "worker", "-u", here.redis.url, "-w", "workers.worker.SafetyWorker", "orders", "urgent", "--burst")
+    assert ended.returncode != 0
+    assert "one queue per worker, not orders, urgent" in ended.stderr
+    assert here.row("waits").state == "RECEIVED"
+
+
+def test_rq_info_shows_our_queues_and_workers(here: System) -> None:
+    here.order("shown")
+    here.start("worker", "pnl")
+    wait_until_idle(here)
+    told = rq(here, "info", "-u", here.redis.url)
+    assert told.returncode == 0, told.stderr
+    assert "orders" in told.stdout
+    assert "1 workers" in told.stdout
+    assert "1 jobs total" in told.stdout
+
+
+# Stopping
+
+
+def test_worker_finishes_its_order_when_it_is_asked_to_stop(here: System) -> None:
+    here.exchange.faults({"action": "delay_reply_ms", "ms": 1500, "match": SENDING})
+    worker = here.start("worker", "orders")
+    here.order("slow")
+    here.wait_for_state("slow", "DISPATCHED")
+    worker.terminate()
+    assert worker.wait() == 0
+    row = here.row("slow")
+    assert (row.state, row.attempt) == ("FILLED", 1)
+    (attempt,) = here.attempts("slow")
+    assert (attempt.outcome, attempt.settled_by) == ("ACCEPTED", "dispatch")
+
+
+def test_worker_that_is_asked_twice_stops_at_once_and_its_order_is_settled_by_others(here: System) -> None:
+    here.exchange.faults({"action": "delay_reply_ms", "ms": 2900, "match": SENDING})
+    worker = here.start("worker", "orders")
+    here.order("abandoned")
+    here.wait_for_state("abandoned", "DISPATCHED")
+
+    def ended() -> bool:
+        worker.terminate()  # RQ takes a second request within a second for the same one
+        return worker.poll() is not None
+
+    here.until(ended, "the worker to end")
+    (attempt,) = here.attempts("abandoned")
+    assert attempt.outcome is None
+    assert here.row("abandoned").state in {IntentState.DISPATCHED, IntentState.IN_DOUBT}
+    here.exchange.faults()
+    here.start_all()
+    (row,) = here.wait_until_booked("abandoned")
+    assert (row.state, row.attempt) == ("FILLED", 1)
+    assert len(here.exchange.orders_of(row.client_order_id)) == 1
+    assert here.problems() == []
+
+
+def test_idle_worker_stops_when_it_is_asked_to(here: System) -> None:
+    worker = here.start("worker", "orders")
+    wait_until_idle(here)
+    worker.terminate()
+    assert worker.wait() == 0
+    assert here.installation.redis.scard("rq:workers") == 0
+
+
+# Deliveries
+
+
+def test_order_delivered_twenty_times_to_four_workers_is_placed_once(here: System) -> None:
+    here.exchange.faults({"action": "delay_reply_ms", "ms": 300, "match": SENDING})
+    here.order("many")
+    parcel = Parcel(key="many", type="order", queue="orders")
+    for _ in range(20):
+        here.installation.delivery.deliver([parcel], force=True)
+    for _ in range(4):
+        here.start("worker", "orders")
+    here.wait_for_state("many", "FILLED")
+    here.until(lambda: here.installation.delivery.depth("orders") == 0, "the queue to be empty")
+    assert here.checker.counters()["duplicate_blocked"] > 0
+    here.start_all()
+    (row,) = here.wait_until_booked("many")
+    assert row.attempt == 1
+    assert len(here.exchange.orders_of(row.client_order_id)) == 1
+    assert here.problems() == []
+
+
+def test_orders_are_found_and_placed_once_after_redis_has_lost_everything(here: System) -> None:
+    here.order("placed")
+    here.run("worker", "orders", "--burst")
+    here.order("waiting")
+    here.installation.redis.flushall()
+    here.start_all()
+    rows = here.wait_until_booked("placed", "waiting")
+    assert [(row.state, row.attempt) for row in rows] == [("FILLED", 1), ("FILLED", 1)]
+    assert [len(here.exchange.orders_of(row.client_order_id)) for row in rows] == [1, 1]
+    assert here.problems() == []
+
+
+def test_order_enqueued_while_redis_is_down_is_delivered_when_it_is_back(here: System) -> None:
+    here.order("before")
+    here.redis.kill()
+    intent = {"type": "order", "key": "meanwhile", "symbol": "BTCUSDT", "side": "BUY", "quantity": "0.010"}
+    answer = here.submit(intent)
+    assert (answer.status, answer.delivered) == ("accepted", False)
+    here.redis.start()
+    assert here.submit(intent).status == "duplicate"
+    here.start_all()
+    rows = here.wait_until_booked("before", "meanwhile")
+    assert [(row.state, row.attempt) for row in rows] == [("FILLED", 1), ("FILLED", 1)]
+    assert here.problems() == []

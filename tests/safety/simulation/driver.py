@@ -1,0 +1,212 @@
+"""Turns a list of small numbers into one run of the world: who goes on, what fails, when time passes, who dies.
+
+Zero always is the dull choice: the process in hand goes on and nothing fails. So a shorter list with smaller numbers is
+a simpler run, and Hypothesis shrinks a failure to a short script, which `Run.script` tells step by step.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from app.execution.context import ExecutionContext
+from app.execution.follow import Spent, sweep_trades
+from app.intents import CancelIntent
+from app.job_safety.errors import RetryableError
+from app.job_safety.outcome import Venue
+from tests.safety.simulation.exchange import QUERIES
+from tests.safety.simulation.gateway import faults_at
+from tests.safety.simulation.invariants import check_end, check_step
+from tests.safety.simulation.scheduler import Process
+from tests.safety.simulation.world import NAMES, SYMBOL, World, fetch_all_fills, follow_orders
+
+MAX_PROCESSES = 6
+PAUSES_MS = (200, 600, 1_100, 3_100, 4_600, 6_000, 12_000, 31_000)
+KILL_WORDS = ("true", "reduce_only", "cancel_only", "false")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What the world is like. `kinds`: one intent each, of open | limit | reduce | long (an order valid for an hour)."""
+
+    kinds: tuple[str, ...] = ("open",)
+    lags_ms: tuple[int, ...] = (0,) * len(QUERIES)
+    engine_behind_ms: int = 0
+    margin_for: int | None = None
+
+    @property
+    def is_lag_bounded(self) -> bool:
+        return max(self.lags_ms) <= 8_000
+
+
+@dataclass(slots=True)
+class Run:
+    """One run. `play` it, then `finish` it."""
+
+    world: World
+    setup: Setup
+    choices: Sequence[int]
+    script: list[str] = field(default_factory=list)
+    _at: int = 0
+    _current: Process | None = None
+    _judged: tuple[int, int, int] = (-1, -1, -1)
+
+    def __post_init__(self) -> None:
+        world, setup = self.world, self.setup
+        world.exchange.lag_ms = dict(zip(QUERIES, setup.lags_ms, strict=True))
+        world.exchange.engine_behind_ms = setup.engine_behind_ms
+        world.exchange.margin_for = setup.margin_for
+        for number, kind in enumerate(setup.kinds):
+            key = f"k{number}"
+            if kind == "reduce":
+                world.order(key, reduce_only=True, side="SELL")
+            elif kind == "limit":
+                world.order(key, order_type="LIMIT", price=Decimal(90), valid_for_s=60)
+            else:
+                world.order(key, valid_for_s=3_600 if kind == "long" else None)
+
+    def play(self) -> None:
+        """Make every choice."""
+        while self._at < len(self.choices):
+            self._step(self._next())
+            self._judge()
+
+    def finish(self) -> None:
+        """End all faults, let everybody who still lives finish, let time pass, and judge the end."""
+        world = self.world
+        world.exchange.lag_ms, world.exchange.stuck_at_ms = {}, {}
+        world.redis.delete(NAMES.kill_switch)
+        self.script.append("faults end")
+        for process in world.processes:
+            process.is_frozen = False
+            while process.can_run:
+                self._go(process)
+                self._judge()
+        for _ in range(3):
+            for order in world.exchange.orders:
+                world.exchange.fill(order)
+            world.settle(rounds=40)
+        check_end(world)
+
+    def _next(self) -> int:
+        self._at += 1
+        return self.choices[self._at - 1] if self._at <= len(self.choices) else 0
+
+    def _step(self, choice: int) -> None:
+        runnable = [process for process in self.world.processes if process.can_run]
+        writer = self.world.writer
+        if writer is not None:  # nobody else gets into the journal, so nobody else is asked
+            self._go(writer, die=choice > 250)
+            return
+        if choice < 120 or not runnable:
+            self._go_on(runnable, choice)
+        elif choice < 165:
+            self._current = runnable[choice % len(runnable)]
+            self._go(self._current)
+        elif choice < 195:
+            process = self._in_hand(runnable)
+            faults = faults_at(process.where)
+            self._go(process, fault=faults[self._next() % len(faults)] if faults else None)
+        elif choice < 205:
+            self._go(self._in_hand(runnable), die=True)
+        elif choice < 213:
+            process = self._in_hand(runnable)
+            process.is_frozen = True
+            self.script.append(f"freeze {process.name} at {process.where}")
+        else:
+            self._around(choice)
+
+    def _go_on(self, runnable: list[Process], choice: int) -> None:
+        if runnable:
+            self._go(self._in_hand(runnable))
+        else:
+            self._start(choice)
+
+    def _around(self, choice: int) -> None:
+        """Do something that is no process' step."""
+        world = self.world
+        frozen = [process for process in world.processes if process.is_frozen]
+        if choice < 220 and frozen:
+            frozen[choice % len(frozen)].is_frozen = False
+            self.script.append(f"wake {frozen[choice % len(frozen)].name}")
+        elif choice < 232:
+            pause_ms = PAUSES_MS[self._next() % len(PAUSES_MS)]
+            self.script.append(f"{pause_ms} ms pass")
+            world.pass_time(pause_ms)
+        elif choice < 244:
+            self._start(self._next())
+        elif choice < 247:
+            self.script.append("redis is flushed")
+            world.redis.flushall()
+        elif choice < 250:
+            self.script.append("an order by hand")
+            world.exchange.foreign_order(SYMBOL)
+        elif choice < 252:
+            word = KILL_WORDS[self._next() % len(KILL_WORDS)]
+            self.script.append(f"kill switch: {word}")
+            world.redis.set(NAMES.kill_switch, word)
+        elif choice < 254:
+            for order in world.exchange.orders:
+                world.exchange.fill(order, Decimal("0.4"))
+            self.script.append("resting orders fill in part")
+        else:
+            self._cancel(self._next())
+
+    def _start(self, choice: int) -> None:
+        world = self.world
+        if sum(not p.is_finished for p in world.processes) >= MAX_PROCESSES:
+            return
+        keys = sorted(row.key for row in world.rows())
+        key = keys[choice % len(keys)]
+        kind = choice // 16
+        if kind < 9:
+            process = world.worker(key)
+        elif kind < 13:
+            process = world.reconciler(key)
+        else:
+            process = world.start(*_OTHERS[kind - 13])
+        self.script.append(f"start {process.name}")
+        self._current = process
+
+    def _cancel(self, choice: int) -> None:
+        key = f"k{choice % len(self.setup.kinds)}"
+        if all(row.key != f"c-{key}" for row in self.world.rows()):
+            self.world.enqueue(CancelIntent(key=f"c-{key}", order_key=key))
+            self.script.append(f"cancel {key}")
+
+    def _in_hand(self, runnable: list[Process]) -> Process:
+        if self._current is None or self._current not in runnable:
+            self._current = runnable[0]
+        return self._current
+
+    def _go(self, process: Process, *, fault: str | None = None, die: bool = False) -> None:
+        if die:
+            self.script.append(f"kill {process.name} at {process.where}")
+            process.kill()
+            return
+        told = f" with {fault}" if fault else ""
+        self.script.append(f"{process.name} goes on from {process.where}{told}")
+        process.go(fault)
+        # What says "run again" is what the queue and the sweeper are for; anything else is a bug of ours.
+        if process.error is not None and not isinstance(process.error, RetryableError):
+            raise process.error
+
+    def _judge(self) -> None:
+        """Check the invariants if anything has changed that they speak of."""
+        world = self.world
+        if world.writer is not None:
+            return
+        now = (world.commits, len(world.exchange.orders), len(world.exchange.flights))
+        if now != self._judged:
+            self._judged = now
+            check_step(world, is_lag_bounded=self.setup.is_lag_bounded)
+
+
+def _sweep(context: ExecutionContext) -> int:
+    return sweep_trades(context, Venue.USDM, SYMBOL, Spent(weight={}))
+
+
+_OTHERS: tuple[tuple[str, Callable[[ExecutionContext], object]], ...] = (
+    ("sweeper", _sweep),
+    ("follower", follow_orders),
+    ("bookkeeper", fetch_all_fills),
+)

@@ -1,0 +1,80 @@
+"""What must hold after every step, and at the end, judged by the exchange's own history."""
+
+from decimal import Decimal
+
+from sqlalchemy import select
+
+from app.job_safety.outcome import Venue
+from app.job_safety.state import LIVE, ON_EXCHANGE, TERMINAL_STATES, IntentState
+from app.journal import schema
+from app.journal.rows import IntentRow
+from app.money import total
+from tests.safety.simulation.world import SYMBOL, World
+
+S = IntentState
+
+
+class BrokenInvariantError(AssertionError):
+    """A promise of the protocol did not hold."""
+
+
+def check_step(world: World, *, is_lag_bounded: bool) -> None:
+    """Check what must hold at every moment.
+
+    Args:
+        world: As it stands.
+        is_lag_bounded: Whether the read side is never further behind than `max_read_lag`. Only then is the lesser
+            evidence, on which an order is closed or a reduction is sent again, always right.
+    """
+    if world.exchange.blind_sends:
+        raise BrokenInvariantError(f"I4: {world.exchange.blind_sends}")
+    for row in world.rows():
+        if row.client_order_id is None:
+            continue
+        executed = world.exchange.executions(row.client_order_id)
+        if len(executed) > 1:
+            raise BrokenInvariantError(f"I1: {row.key} was executed {len(executed)} times")
+        is_alive = world.exchange.is_on_its_way(row.client_order_id)
+        if row.state is S.RETRY_WAIT and (executed or is_alive) and (row.opens_risk or is_lag_bounded):
+            raise BrokenInvariantError(f"I4: {row.key} may be sent again, and was or can be executed")
+        if row.state in {S.REJECTED, S.RECEIVED} and (executed or is_alive):
+            raise BrokenInvariantError(f"{row.key} is {row.state}, and was or can be executed")
+        if row.state is S.EXPIRED and is_lag_bounded and (executed or is_alive):
+            raise BrokenInvariantError(f"{row.key} is EXPIRED, and was or can be executed")
+        if row.state in ON_EXCHANGE and not executed:
+            raise BrokenInvariantError(f"{row.key} is {row.state}, and the exchange never had it")
+
+
+def check_end(world: World) -> None:
+    """Check what must hold once faults have ended and time has passed: nothing lost, and exact books."""
+    for row in world.rows():
+        if row.type == "cancel":
+            if row.state is not S.DONE and row.state is not S.REJECTED:
+                raise BrokenInvariantError(f"I2: the cancel {row.key} ended as {row.state}")
+        else:
+            _check_order(world, row)
+    strays = [o for o in world.exchange.orders if o.request.client_order_id.startswith("fo-")]
+    known = {row.client_order_id for row in world.rows()}
+    if any(order.request.client_order_id not in known for order in strays):
+        raise BrokenInvariantError("the exchange has an order of ours that no intent explains")
+    with world.journal.read() as connection:
+        booked = world.hand.books.position(connection, venue=Venue.USDM, symbol=SYMBOL)
+    if booked != world.exchange.position(SYMBOL):
+        raise BrokenInvariantError(f"I3: booked {booked}, held {world.exchange.position(SYMBOL)}")
+
+
+def _check_order(world: World, row: IntentRow) -> None:
+    executed = world.exchange.executions(row.client_order_id or "")
+    if not executed:
+        if row.state not in TERMINAL_STATES and row.state is not S.QUARANTINED:
+            raise BrokenInvariantError(f"I2: {row.key} ended as {row.state}: {row.reason}")
+        return
+    (order,) = executed
+    told = (row.state.value, row.executed_quantity or Decimal(0), row.exchange_order_id)
+    if told != (order.status, order.executed, order.order_id) and not (row.state in LIVE and order.status == "NEW"):
+        raise BrokenInvariantError(f"{row.key} is {told}, the exchange says {order.status} {order.executed}")
+    fills = schema.fills.c
+    with world.journal.read() as connection:
+        quantities = connection.execute(select(fills.quantity).where(fills.key == row.key)).scalars()
+        if total(quantities) != order.executed:
+            raise BrokenInvariantError(f"I3: the fills of {row.key} do not add up to {order.executed}")
