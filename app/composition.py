@@ -9,10 +9,10 @@ from sqlalchemy import Connection, select
 
 from app.books import booked, booking, income, opening
 from app.clock import Clock, SystemClock
-from app.exchange.exchange_clock import ExchangeClock, ExchangeClockLimits
 from app.exchange.filters import RulesCache
 from app.exchange.models import Balance, ExchangePosition, ExchangeTrade, Income
 from app.execution.context import ExecutionContext, Horizons
+from app.execution.settle import close_gate
 from app.job_safety import faults, kill_switch
 from app.job_safety.admission import Admission
 from app.job_safety.lease_keeper import LeaseKeeper
@@ -24,8 +24,9 @@ from app.journal import schema
 from app.observability.log import make_logger
 from app.observability.recorder import Recorder
 from app.settings import Settings, config_hash
-from app.wiring import Installation, open_installation, settings_from_environment
+from app.wiring import Installation, connect_redis, open_installation, settings_from_environment
 
+QUICK_REDIS_S = 0.3
 FAULTS_VARIABLE = "FILLONCE_FAULTS"
 """A plan of faults for tests (see `app.job_safety.faults`). Refused in mode live."""
 
@@ -104,7 +105,9 @@ def compose(installation: Installation, owner: str) -> ExecutionContext:
     gateway = installation.gateway()
     log = make_logger(owner=owner, mode=installation.mode, account=installation.account)
     chance = random.SystemRandom()
-    return ExecutionContext(
+    # What is only told or looked at must not hold up a transaction while Redis hangs.
+    quick = connect_redis(installation.redis_url, timeout_s=QUICK_REDIS_S)
+    context = ExecutionContext(
         owner=owner,
         account=installation.account,
         mode=installation.mode,
@@ -115,18 +118,12 @@ def compose(installation: Installation, owner: str) -> ExecutionContext:
         admission=Admission(installation.redis, names, owner=owner, lease_ttl_ms=settings.guard.lease_ttl_ms),
         guard=guard,
         pause=Pause(installation.redis, names),
-        read_kill_key=lambda: kill_switch.read_key(installation.redis, names.kill_switch),
+        read_kill_key=lambda: kill_switch.read_key(quick, names.kill_switch),
         gateway=gateway,
-        exchange_clock=ExchangeClock(
-            gateway,
-            clock,
-            ExchangeClockLimits(
-                refresh_after_s=settings.exchange.clock_refresh_s, max_age_s=settings.exchange.clock_max_age_s
-            ),
-        ),
+        exchange_clock=gateway.exchange_clock,
         rules=RulesCache(gateway.exchange_info, clock),
         books=JournalBooks(installation.account),
-        record=Recorder(log, installation.redis, mode=installation.mode, account=installation.account),
+        record=Recorder(log, quick, mode=installation.mode, account=installation.account),
         leases=LeaseKeeper(guard, renew_s=settings.guard.lease_renew_ms / 1000),
         jitter=lambda limit: chance.randint(0, limit),
         symbols={Venue.USDM: settings.universe.usdm, Venue.SPOT: settings.universe.spot},
@@ -140,6 +137,8 @@ def compose(installation: Installation, owner: str) -> ExecutionContext:
         ),
         faults=faults.parse_plan(os.environ.get(FAULTS_VARIABLE, "")),
     )
+    gateway.on_query_failure = lambda venue, failure: close_gate(context, venue, failure, strikes=1)
+    return context
 
 
 def guard_names(settings: Settings) -> GuardNames:

@@ -116,7 +116,7 @@ def redis_url(settings: Settings, clock: Clock) -> str:
     return ensure_redis(settings.stores.home, clock, appendfsync=settings.stores.appendfsync).url
 
 
-def connect_redis(url: str, *, timeout_s: int = REDIS_TIMEOUT_S) -> Redis:
+def connect_redis(url: str, *, timeout_s: float = REDIS_TIMEOUT_S) -> Redis:
     """Return a client that sends every command once: redis-py's own retries repeat writes whose answer was lost."""
     options: Mapping[str, object] = {
         "retry": Retry(NoBackoff(), 0),

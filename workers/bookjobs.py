@@ -16,6 +16,8 @@ from app.job_safety.state import TERMINAL_STATES, IntentState
 from app.journal import followups, intents
 from app.money import EXACT
 
+NOT_OPEN_MS = 2_000
+
 
 def run_book_job(context: ExecutionContext, key: str) -> str:
     """Have the effect of the position, ledger or PnL intent `key` once; return where it stands.
@@ -27,6 +29,12 @@ def run_book_job(context: ExecutionContext, key: str) -> str:
     now_ms = context.clock.now_ms()
     with context.journal.write() as connection:
         row = intents.load(connection, key, lock=True)
+        if row.venue is not None and not context.books.is_open(connection, row.venue):
+            # Its opening entries come first: they count every trade up to now.
+            intents.touch(
+                connection, row, now_ms=now_ms, run_at_ms=now_ms + NOT_OPEN_MS, not_before_ms=now_ms + NOT_OPEN_MS
+            )
+            return f"waits until {row.venue} is opened"
         if row.state in TERMINAL_STATES:
             return row.state.value
         intent = from_canonical(row.content)

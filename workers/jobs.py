@@ -1,5 +1,6 @@
 """What workers run: thin functions, one per type of work, each given a key and nothing else."""
 
+import contextlib
 from contextvars import ContextVar
 from typing import Final
 
@@ -12,7 +13,7 @@ from app.execution.order import run_order as execute_order
 from app.execution.signal import run_signal as execute_signal
 from app.execution.verify import verify_single
 from app.job_safety.admission import Admitted, EffectKind, Held
-from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
+from app.job_safety.errors import InvariantViolatedError, RetryableError, StoreUnavailableError
 from app.job_safety.faults import FaultPoint
 from app.journal import followups
 from app.journal.followups import Followup
@@ -23,6 +24,9 @@ CONTEXT: Final[ContextVar[ExecutionContext]] = ContextVar("execution_context")
 
 ALLOWED: Final = frozenset(JOB_FUNCTIONS.values())
 """The only functions that a job may name."""
+
+BROKEN_PAUSE_MS: Final = 5_000
+BROKEN_PAUSE_MAX_MS: Final = 3_600_000
 
 _FAULT_POINTS: Final = {
     "post_ledger": (FaultPoint.IN_LEDGER_TRANSACTION, FaultPoint.AFTER_LEDGER_COMMIT),
@@ -70,20 +74,36 @@ def run_followup(key: str) -> str:
     try:
         answer = context.admission.ask("followup", key, kind=EffectKind.BOOK, distrust_done=True)
     except StoreUnavailableError:
-        return _run(context, followup)  # the inbox is the guard that counts
+        return _run_or_postpone(context, followup)  # the inbox is the guard that counts
     match answer:
         case Held(by=by):
             return f"held by {by}"
         case Admitted(token=token):
-            with context.leases.keep("followup", key, token):
-                text = _run(context, followup)
-            if text.startswith("done"):
-                context.guard.complete("followup", key, token, "done")
-            else:
-                context.guard.release("followup", key, token)
-            return text
+            try:
+                with context.leases.keep("followup", key, token):
+                    return _run_or_postpone(context, followup)
+            finally:
+                # No result is kept: the inbox in the journal is the one that counts.
+                with contextlib.suppress(StoreUnavailableError):
+                    context.guard.release("followup", key, token)
         case _:
             raise InvariantViolatedError(f"{key}: admission answered {answer}")
+
+
+def _run_or_postpone(context: ExecutionContext, followup: Followup) -> str:
+    try:
+        return _run(context, followup)
+    except RetryableError:
+        raise
+    except Exception as error:
+        # It broke a promise: it is tried again ever later, so that it does not stand before all others.
+        now_ms = context.clock.now_ms()
+        words = f"{type(error).__name__}: {error}"[:500]
+        pause_ms = min(BROKEN_PAUSE_MS << min(followup.tries, 10), BROKEN_PAUSE_MAX_MS)
+        with context.journal.write() as connection:
+            followups.postpone(connection, followup.key, run_at_ms=now_ms + pause_ms, error=words)
+        context.record.alarm("followup_failed", key=followup.key, error=words)
+        raise
 
 
 def _run(context: ExecutionContext, followup: Followup) -> str:

@@ -5,19 +5,21 @@ Several do no harm: every step is a question and a compare-and-set.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from app.composition import compose, open_here
-from app.exchange.errors import ExchangeClockUnknownError, ExchangeQueryError
 from app.execution import opening
 from app.execution.context import ExecutionContext
-from app.execution.follow import Spent, follow_symbol, live_symbols, sweep_income, sweep_trades
+from app.execution.follow import Spent, follow_symbol, live_symbols, sweep_income, sweep_orders, sweep_trades
 from app.execution.order import reconcile_row
+from app.execution.reconcile import StepResult
 from app.job_safety.errors import RetryableError, StoreUnavailableError
 from app.job_safety.outcome import Venue
 from app.job_safety.state import DOUBTFUL
 from app.journal import intents, watermarks
+from app.journal.rows import IntentRow
 from workers import resume
 from workers.identity import new_owner
 from workers.loop import Stop
@@ -26,6 +28,7 @@ TICK_S: Final = 0.25
 SWEEP_S: Final = 20.0
 """How often trades, income and a HALT of ours are looked at."""
 BATCH: Final = 200
+FAILED_AGAIN_MS: Final = 60_000
 WEIGHT_LIMIT: Final = {Venue.USDM: 2_400, Venue.SPOT: 6_000}
 """Request weight per minute (BINANCE.md section 5), used until the exchange's own limits are known."""
 
@@ -53,56 +56,79 @@ class Reconciler:
                 self._next_poll[venue] = now + self._poll(venue)
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_S
-            self.sweep_trades()
+            self.sweep()
             resume.release_halt_when_reconciled(self._context)
         return count
 
     def settle_doubts(self) -> int:
-        """Take one step for every intent in doubt that is due."""
-        context = self._context
-        now_ms = context.clock.now_ms()
-        with context.journal.read() as connection:
-            rows = intents.due_in_states(connection, sorted(DOUBTFUL), now_ms=now_ms, limit=BATCH)
-        for row in (row for row in rows if row.type == "order"):
-            if row.venue is not None and self._is_paused(row.venue):
-                continue
-            text = reconcile_row(context, row)
-            if text.endswith("works on it"):
-                self._look_later(row.key)
-        return len(rows)
-
-    def sweep_trades(self) -> int:
-        """Sweep income, and the trades of every symbol that has a watermark."""
+        """Take one step for every order in doubt that is due, venue by venue; return how many were looked at."""
         count = 0
-        if not self._is_paused(Venue.USDM):
-            try:
-                sweep_income(self._context)
-            except ExchangeQueryError as error:
-                self._unanswered("sweep_income", error)
         for venue in Venue:
-            with self._context.journal.read() as connection:
-                symbols = watermarks.symbols_of(connection, venue=venue.value)
             if self._is_paused(venue):
                 continue
-            for symbol in symbols:
-                try:
-                    count += sweep_trades(self._context, venue, symbol, Spent(weight={}))
-                except ExchangeQueryError as error:
-                    self._unanswered("sweep_trades", error)
+            now_ms = self._context.clock.now_ms()
+            with self._context.journal.read() as connection:
+                rows = intents.doubts_due(connection, venue=venue.value, now_ms=now_ms, limit=BATCH)
+            for row in rows:
+                text = self._settle(row)
+                count += 1
+                if text.endswith("works on it"):
+                    self._look_later(row.key, 500)
+                if text.endswith(StepResult.UNANSWERED.value):
+                    break  # the venue does not answer: the others wait, and the other venue has its turn
         return count
+
+    def _settle(self, row: IntentRow) -> str:
+        try:
+            return reconcile_row(self._context, row)
+        except StoreUnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one row that cannot be settled must not stop the others
+            self._context.record.alarm("reconcile_failed", key=row.key, error=f"{type(error).__name__}: {error}")
+            self._look_later(row.key, FAILED_AGAIN_MS)
+            return "failed"
+
+    def sweep(self) -> int:
+        """Sweep income, and the orders and trades of every symbol that is traded; return how many trades were new."""
+        self._try("sweep_income", lambda: sweep_income(self._context), Venue.USDM)
+        count = 0
+        for venue in Venue:
+            with self._context.journal.read() as connection:
+                marked = watermarks.symbols_of(connection, venue=venue.value)
+            for symbol in sorted({*marked, *self._context.symbols.get(venue, ())}):
+                count += self._try("sweep_trades", partial(self._sweep_symbol, venue, symbol), venue)
+        return count
+
+    def _sweep_symbol(self, venue: Venue, symbol: str) -> int:
+        self._context.hand_over(sweep_orders(self._context, venue, symbol, Spent(weight={})))
+        return sweep_trades(self._context, venue, symbol, Spent(weight={}))
 
     def _poll(self, venue: Venue) -> float:
         """Follow the live orders of `venue`; return for how long to wait to stay within its share of the weight."""
         spent = Spent(weight={})
-        for (where, symbol), rows in live_symbols(self._context).items():
-            if where is not venue or self._is_paused(venue):
-                continue
-            try:
-                self._context.hand_over(follow_symbol(self._context, venue, symbol, rows, spent))
-            except ExchangeQueryError as error:
-                self._unanswered("follow", error)
         per_second = WEIGHT_LIMIT[venue] * self._share / 100 / 60
+        for (where, symbol), rows in live_symbols(self._context).items():
+            if where is not venue:
+                continue
+            if spent.weight.get(venue, 0) > per_second * 60:
+                break  # the rest has its turn when the minute's share is there again
+            follow = partial(follow_symbol, self._context, venue, symbol, rows, spent)
+            self._try("follow", lambda follow=follow: self._context.hand_over(follow()), venue)  # type: ignore[misc]  # bound now
         return max(self._poll_s, spent.weight.get(venue, 0) / per_second)
+
+    def _try(self, what: str, work: Callable[[], int], venue: Venue) -> int:
+        """Do `work` unless the venue is paused; what fails is told, and the next thing goes on."""
+        if self._is_paused(venue):
+            return 0
+        try:
+            return int(work())
+        except StoreUnavailableError:
+            raise
+        except RetryableError as error:
+            self._context.record.event("not_answered", level="warning", what=what, error=str(error))
+        except Exception as error:  # noqa: BLE001 - one symbol that cannot be booked must not stop the others
+            self._context.record.alarm(f"{what}_failed", venue=venue.value, error=f"{type(error).__name__}: {error}")
+        return 0
 
     def _is_paused(self, venue: Venue) -> bool:
         try:
@@ -110,15 +136,12 @@ class Reconciler:
         except StoreUnavailableError:
             return False  # questions open no risk; the exchange's own answer closes the gate again
 
-    def _look_later(self, key: str) -> None:
+    def _look_later(self, key: str, after_ms: int) -> None:
         now_ms = self._context.clock.now_ms()
         with self._context.journal.write() as connection:
             row = intents.load(connection, key, lock=True)
             if row.state in DOUBTFUL:
-                intents.touch(connection, row, now_ms=now_ms, run_at_ms=now_ms + 500)
-
-    def _unanswered(self, what: str, error: RetryableError) -> None:
-        self._context.record.event("not_answered", level="warning", what=what, error=str(error))
+                intents.touch(connection, row, now_ms=now_ms, run_at_ms=now_ms + after_ms)
 
 
 def open_venues(context: ExecutionContext) -> None:
@@ -126,8 +149,12 @@ def open_venues(context: ExecutionContext) -> None:
     for venue in Venue:
         try:
             opening.ensure_open(context, venue)
-        except (ExchangeQueryError, ExchangeClockUnknownError, opening.AccountMovesError) as error:
+        except StoreUnavailableError:
+            raise
+        except RetryableError as error:
             context.record.event("venue_not_opened", level="warning", venue=venue.value, error=str(error))
+        except Exception as error:  # noqa: BLE001 - one venue that cannot be opened must not stop the other
+            context.record.alarm("venue_not_opened", venue=venue.value, error=f"{type(error).__name__}: {error}")
 
 
 def run_reconciler(*, owner: str | None = None, once: bool = False, stop: Stop | None = None) -> int:

@@ -13,17 +13,19 @@ from sqlalchemy import select, update
 
 from app.composition import compose, open_here
 from app.delivery import FOLLOWUP, Parcel
+from app.execution.cancel import run_cancel
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
 from app.execution.fills import parcels_of
-from app.execution.order import parcel_of
-from app.job_safety.errors import StoreUnavailableError
-from app.job_safety.state import DOUBTFUL, SENDABLE, IntentState
+from app.execution.order import parcel_of, run_order
+from app.job_safety.errors import OutcomeUnknownError, RetryableError, StoreUnavailableError
+from app.job_safety.state import SENDABLE, IntentState
 from app.journal import followups, intents, schema
 from app.journal.followups import Followup
 from app.journal.rows import IntentRow
 from workers.identity import new_owner
 from workers.loop import Stop
 
+URGENT: Final = "urgent"
 BATCH: Final = 500
 MAX_LISTED: Final = 20_000
 """A longer queue is not read to see who is in it: what waits there gets its turn."""
@@ -31,9 +33,6 @@ MAX_LISTED: Final = 20_000
 FOLLOWUP_GRACE_MS: Final = 3_000
 MAX_RESCUES: Final = 3
 """Rescues in a row without a change of state, after which an intent is quarantined (poison)."""
-
-_OTHERS: Final = frozenset({*DOUBTFUL, IntentState.ACCEPTED, IntentState.PARTIALLY_FILLED})
-"""What the reconciler and the follower look after."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +51,14 @@ def sweep(context: ExecutionContext) -> Swept:
     """
     now_ms = context.clock.now_ms()
     with context.journal.read() as connection:
-        due = [row for row in intents.due(connection, now_ms=now_ms, limit=BATCH) if _is_mine(row)]
+        due = intents.due_for_delivery(connection, now_ms=now_ms, limit=BATCH)
         late = followups.overdue(connection, now_ms=now_ms - FOLLOWUP_GRACE_MS, limit=BATCH)
     if not due and not late:
         return Swept()
     waiting = _Waiting(context)
     lost = [row for row in due if not waiting.holds(parcel_of(row))]
     rescued = [row for row in lost if row.not_before_ms < (row.run_at_ms or 0)]
-    poisoned = [row for row in rescued if row.rescues >= MAX_RESCUES and row.state in SENDABLE]
+    poisoned = [row for row in rescued if _is_poison(row)]
     _look_again_later(context, due, rescued, now_ms)
     _quarantine(context, poisoned, now_ms)
     again = [row for row in lost if row not in poisoned]
@@ -68,6 +67,36 @@ def sweep(context: ExecutionContext) -> Swept:
     for row in rescued:
         context.record.event("rescued", key=row.key, state=row.state.value, rescues=row.rescues + 1)
     return Swept(delivered=len(parcels), quarantined=len(poisoned))
+
+
+def _is_poison(row: IntentRow) -> bool:
+    """Whether it has been rescued too often. Never a cancel: it may be repeated for as long as it takes."""
+    return row.rescues >= MAX_RESCUES and row.state in SENDABLE and row.type != "cancel"
+
+
+def run_urgent(context: ExecutionContext) -> int:
+    """Run due cancels, reduce-only and protective orders straight from the journal, because Redis hands nothing over.
+
+    Returns how many were tried. Without Redis there is no guard: the journal's compare-and-set keeps processes apart.
+    """
+    try:
+        context.delivery.depth(URGENT)
+    except StoreUnavailableError:
+        pass
+    else:
+        return 0
+    now_ms = context.clock.now_ms()
+    try:
+        with context.journal.read() as connection:
+            due = intents.due_for_delivery(connection, now_ms=now_ms, limit=BATCH)
+        urgent = [row for row in due if row.queue == URGENT]
+        for row in urgent:
+            text = run_cancel(context, row.key) if row.type == "cancel" else run_order(context, row.key)
+            context.record.event("run_from_journal", count=False, key=row.key, result=text)
+    except (RetryableError, OutcomeUnknownError) as error:
+        context.record.event("run_from_journal_failed", level="warning", count=False, error=str(error))
+        return 0
+    return len(urgent)
 
 
 class _Waiting:
@@ -87,10 +116,6 @@ class _Waiting:
         return ids is None or delivery.job_id(parcel) in ids
 
 
-def _is_mine(row: IntentRow) -> bool:
-    return row.type == "cancel" or row.state not in _OTHERS
-
-
 def _of(followup: Followup) -> Parcel:
     return Parcel(key=followup.key, type=FOLLOWUP, queue=followup.queue)
 
@@ -99,12 +124,16 @@ def _look_again_later(
     context: ExecutionContext, due: Sequence[IntentRow], rescued: Sequence[IntentRow], now_ms: int
 ) -> None:
     table = schema.intents
+    rescued_keys = {row.key for row in rescued}
     with context.journal.write() as connection:
-        for rows, more in ((rescued, 1), ([row for row in due if row not in rescued], 0)):
-            if rows:
+        # Rows that somebody holds are being moved by that somebody: they are passed over, not waited for.
+        wanted = select(table.c.key).where(table.c.key.in_([row.key for row in due]), table.c.run_at_ms <= now_ms)
+        free = set(connection.execute(wanted.order_by(table.c.key).with_for_update(skip_locked=True)).scalars())
+        for keys, more in ((free & rescued_keys, 1), (free - rescued_keys, 0)):
+            if keys:
                 connection.execute(
                     update(table)
-                    .where(table.c.key.in_([row.key for row in rows]), table.c.run_at_ms <= now_ms)
+                    .where(table.c.key.in_(sorted(keys)))
                     .values(run_at_ms=now_ms + REDELIVER_AFTER_MS, rescues=table.c.rescues + more)
                 )
 
@@ -115,16 +144,12 @@ def _quarantine(context: ExecutionContext, rows: Sequence[IntentRow], now_ms: in
             fresh = intents.load(connection, row.key, lock=True)
             if fresh.state in SENDABLE:
                 reason = f"poison: rescued {fresh.rescues} times without getting anywhere"
-                intents.move(connection, fresh, IntentState.QUARANTINED, now_ms=now_ms, reason=reason, run_at_ms=None)
+                # One that was dispatched before stays under reconcile; of one that never was there is nothing to ask.
+                run_at_ms = now_ms + REDELIVER_AFTER_MS if fresh.attempt else None
+                intents.move(
+                    connection, fresh, IntentState.QUARANTINED, now_ms=now_ms, reason=reason, run_at_ms=run_at_ms
+                )
         context.record.alarm("quarantined", key=row.key, reason="poison")
-
-
-def pending(context: ExecutionContext) -> int:
-    """Return how many intents are due."""
-    table = schema.intents
-    with context.journal.read() as connection:
-        query = select(table.c.key).where(table.c.run_at_ms <= context.clock.now_ms())
-        return len(connection.execute(query.limit(BATCH)).all())
 
 
 def run_sweeper(*, owner: str | None = None, once: bool = False, stop: Stop | None = None) -> int:
@@ -138,6 +163,7 @@ def run_sweeper(*, owner: str | None = None, once: bool = False, stop: Stop | No
             sweep(context)
         except StoreUnavailableError as error:
             context.record.event("sweep_failed", level="warning", count=False, error=str(error))
+            run_urgent(context)
             if once:
                 return 3
         if once or stop.wait(interval_s):

@@ -30,6 +30,8 @@ class ExchangeAsker:
         self._clock = clock
         self._channel = ExchangeChannel(config, clock)
         self.exchange_clock = ExchangeClock(self, clock)
+        self.on_query_failure: Callable[[Venue, Failure], None] | None = None
+        """Hears of every answer that refuses a query: a limit that one process meets closes the gate for all."""
 
     @property
     def limits_seen(self) -> Mapping[Venue, GatewayHeaders]:
@@ -111,6 +113,8 @@ class ExchangeAsker:
             if refusal is not None:
                 if refusal.code == -1021:
                     self.exchange_clock.forget(venue)
+                if self.on_query_failure is not None:
+                    self.on_query_failure(venue, refusal)
                 raise ExchangeQueryError(refusal, endpoint)
         try:
             return read(answer)

@@ -67,6 +67,9 @@ def adopt(context: ExecutionContext, connection: Connection, *, key: str, order:
             changes["booked_at_ms"] = now_ms
         if not intents.move(connection, row, after, now_ms=now_ms, **changes):
             raise InvariantViolatedError(f"{key}: the row moved although this transaction holds it")
+    elif order.is_algo and order.actual_order_id is not None and row.actual_order_id is None:
+        # Triggered: from here on the real order is followed and canceled, by its own id.
+        intents.touch(connection, row, now_ms=now_ms, actual_order_id=order.actual_order_id)
     for attempt in attempts.of_intent(connection, key):
         if attempt.outcome is None and attempt.attempt == row.attempt:
             attempts.settle(

@@ -22,6 +22,7 @@ from app.journal import attempts, intents, meta
 from app.journal.rows import AttemptRow, IntentRow
 
 LOOK_AGAIN_MS = 500
+LOOK_AGAIN_MAX_MS = 10_000
 FAILED_AGAIN_MS = 1_000
 
 
@@ -97,8 +98,10 @@ def _cancel_live(context: ExecutionContext, row: IntentRow, target: IntentRow) -
             case _:
                 raise InvariantViolatedError(f"{row.key}: admission answered {answer}")
     try:
-        if row.attempt > 0 and _is_over(context, target):
+        if (row.attempt > 0 or target.is_algo) and _is_over(context, target):
             return _finish(context, row, IntentState.DONE, "the order is finished")
+        with context.journal.read() as connection:
+            target = intents.load(connection, target.key)
         return _send(context, row, target)
     except (ExchangeQueryError, ExchangeClockUnknownError) as error:
         return _later(context, row, str(error))
@@ -120,10 +123,17 @@ def _is_over(context: ExecutionContext, target: IntentRow) -> bool:
         answer = context.gateway.get_order(target.venue, target.symbol, order_id=order_id)
     if not isinstance(answer, ExchangeOrder):
         return False
-    with context.journal.write() as connection:
-        adopted = adopt(context, connection, key=target.key, order=answer, source="cancel")
-    context.hand_over(adopted.parcels)
-    return adopted.row.state in TERMINAL_STATES
+    told = [answer]
+    if answer.is_algo and answer.actual_order_id is not None:
+        actual = context.gateway.get_order(target.venue, target.symbol, order_id=answer.actual_order_id)
+        told += [actual] if isinstance(actual, ExchangeOrder) else []
+    is_over = False
+    for order in told:
+        with context.journal.write() as connection:
+            adopted = adopt(context, connection, key=target.key, order=order, source="cancel")
+        context.hand_over(adopted.parcels)
+        is_over = adopted.row.state in TERMINAL_STATES
+    return is_over
 
 
 def _send(context: ExecutionContext, row: IntentRow, target: IntentRow) -> str:
@@ -131,6 +141,8 @@ def _send(context: ExecutionContext, row: IntentRow, target: IntentRow) -> str:
     context.exchange_clock.lower_bound_ms(venue)
     with context.journal.write() as connection:
         fresh = intents.load(connection, row.key, lock=True)
+        if fresh.state in TERMINAL_STATES:
+            return fresh.state.value
         pin = Pin(
             timestamp_ms=context.exchange_clock.lower_bound_ms(venue), recv_window_ms=context.horizons.recv_window_ms
         )
@@ -193,7 +205,7 @@ def _settle(context: ExecutionContext, attempt: AttemptRow, target: IntentRow, o
         if row.state not in TERMINAL_STATES:
             intents.move(connection, row, after, now_ms=now_ms, run_at_ms=at_ms, not_before_ms=at_ms, reason=reason)
     if failure is not None:
-        close_gate(context, (target.venue or Venue.USDM).value, failure, strikes=attempt.attempt)
+        close_gate(context, target.venue or Venue.USDM, failure, strikes=attempt.attempt)
     context.record.event("cancel_again", key=attempt.key, reason=reason)
     return f"{after.value}: {reason}"
 
@@ -223,12 +235,17 @@ def _new_attempt(
     context: ExecutionContext, connection: Connection, row: IntentRow, request: PinnedCancel
 ) -> AttemptRow:
     return AttemptRow(
-        key=row.key, attempt=row.attempt + 1, owner=context.owner, fence=meta.raise_fence(connection, row.fence),
-        client_order_id=request.client_order_id or "", timestamp_ms=request.timestamp_ms,
-        recv_window_ms=request.recv_window_ms, payload_hash=payload_hash(request), config_hash=context.config_hash,
-        dispatched_at_ms=context.clock.now_ms(), outcome=None, settled_at_ms=None, settled_by=None, failure_class=None,
-        rule=None, http_status=None, code=None, answer=None, retry_delay_ms=None, evidence=None,
-    )  # fmt: skip
+        key=row.key,
+        attempt=row.attempt + 1,
+        owner=context.owner,
+        fence=meta.raise_fence(connection, row.fence),
+        client_order_id=request.client_order_id or "",
+        timestamp_ms=request.timestamp_ms,
+        recv_window_ms=request.recv_window_ms,
+        payload_hash=payload_hash(request),
+        config_hash=context.config_hash,
+        dispatched_at_ms=context.clock.now_ms(),
+    )
 
 
 def _finish(context: ExecutionContext, row: IntentRow, after: IntentState, reason: str) -> str:
@@ -242,7 +259,7 @@ def _finish(context: ExecutionContext, row: IntentRow, after: IntentState, reaso
 
 def _later(context: ExecutionContext, row: IntentRow, why: str) -> str:
     now_ms = context.clock.now_ms()
-    at_ms = now_ms + LOOK_AGAIN_MS
+    at_ms = now_ms + min(LOOK_AGAIN_MS << min(row.snoozes // 10, 8), LOOK_AGAIN_MAX_MS)
     with context.journal.write() as connection:
         fresh = intents.load(connection, row.key, lock=True)
         if fresh.state not in TERMINAL_STATES:

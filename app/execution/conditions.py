@@ -59,7 +59,7 @@ def not_killed(
 ) -> Denied | None:
     """Neither the journal's latch nor the Redis key, read again here, stops this kind of effect."""
     del row, pin
-    state = strictest(KillState(meta.load(connection).kill_state), context.read_kill_key())
+    state = strictest(KillState(meta.load(connection, share=True).kill_state), context.read_kill_key())
     return None if kind in ALLOWED[state] else Denied(why=f"kill_switch:{state.value.lower()}")
 
 

@@ -1,7 +1,7 @@
 """One attempt: journal DISPATCHED on disk, then send one request, once, then journal what became of it."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from sqlalchemy import Connection
 
@@ -15,10 +15,12 @@ from app.intents import OrderIntent
 from app.job_safety.admission import EffectKind
 from app.job_safety.errors import InvariantViolatedError, LeaseLostError, StoreUnavailableError
 from app.job_safety.faults import FaultPoint
-from app.job_safety.outcome import FailureClass, NotSent, Refused, Unknown, Venue
+from app.job_safety.outcome import FailureClass, NotSent, Outcome, Refused, Unknown, Venue
 from app.job_safety.state import SENDABLE, IntentState
 from app.journal import attempts, intents, meta
 from app.journal.rows import AttemptRow, IntentRow
+
+SETTLE_PAUSES_S: Final = (0.1, 0.4, 1.0, 1.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,11 +111,11 @@ def _send(context: ExecutionContext, dispatched: _Dispatched, row: IntentRow) ->
         return settle(context, attempt, NotSent(reason=reason), is_snooze=True)
     outcome = context.gateway.place_order(request)
     context.faults.hit(FaultPoint.AFTER_SEND)
-    settled = settle(context, attempt, outcome)
+    settled = _settle_surely(context, attempt, outcome)
     context.faults.hit(FaultPoint.AFTER_SETTLE_COMMIT)
     match outcome:
         case Refused(failure=failure) | Unknown(failure=failure):
-            close_gate(context, request.venue.value, failure, strikes=row.attempt + 1)
+            close_gate(context, request.venue, failure, strikes=row.attempt + 1)
             if failure.failure_class is FailureClass.CLOCK_SKEW:
                 context.exchange_clock.forget(request.venue)
         case _:
@@ -123,6 +125,17 @@ def _send(context: ExecutionContext, dispatched: _Dispatched, row: IntentRow) ->
         fence=attempt.fence, outcome=type(outcome).__name__, order_id=settled.row.exchange_order_id,
     )  # fmt: skip
     return settled
+
+
+def _settle_surely(context: ExecutionContext, attempt: AttemptRow, outcome: Outcome) -> Settled:
+    """Journal an answer that is known, through a short absence of the database: writing it twice changes nothing."""
+    for pause_s in SETTLE_PAUSES_S:
+        try:
+            return settle(context, attempt, outcome)
+        except StoreUnavailableError as error:
+            context.record.event("settle_again", level="warning", count=False, key=attempt.key, error=str(error))
+            context.clock.sleep(pause_s)
+    return settle(context, attempt, outcome)
 
 
 def pinned_order(row: IntentRow, intent: OrderIntent, pin: Pin) -> PinnedOrder:
@@ -161,14 +174,4 @@ def _new_attempt(context: ExecutionContext, connection: Connection, row: IntentR
         payload_hash=payload_hash(request),
         config_hash=context.config_hash,
         dispatched_at_ms=context.clock.now_ms(),
-        outcome=None,
-        settled_at_ms=None,
-        settled_by=None,
-        failure_class=None,
-        rule=None,
-        http_status=None,
-        code=None,
-        answer=None,
-        retry_delay_ms=None,
-        evidence=None,
     )

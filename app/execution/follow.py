@@ -15,7 +15,7 @@ from app.execution.context import ExecutionContext
 from app.execution.fills import deliver_book_work
 from app.job_safety.keys import CLIENT_ORDER_ID_PREFIX
 from app.job_safety.outcome import ExchangeOrder, Venue
-from app.job_safety.state import LIVE
+from app.job_safety.state import LIVE, ON_EXCHANGE, IntentState
 from app.journal import intents, watermarks
 from app.journal.rows import IntentRow
 
@@ -119,6 +119,35 @@ def sweep_trades(context: ExecutionContext, venue: Venue, symbol: str, spent: Sp
     return count
 
 
+def sweep_orders(context: ExecutionContext, venue: Venue, symbol: str, spent: Spent) -> list[Parcel]:
+    """Take in every open order of ours that the journal does not hold for open, such as one declared absent.
+
+    Raises:
+        ExchangeQueryError: a question was not answered.
+    """
+    shown = [*context.gateway.open_orders(venue, symbol)]
+    spent.add(venue, OPEN_ORDERS_WEIGHT[venue])
+    if venue is Venue.USDM:
+        shown += context.gateway.open_orders(venue, symbol, is_algo=True)
+        spent.add(venue, OPEN_ORDERS_WEIGHT[venue])
+    ours = [order for order in shown if order.client_order_id.startswith(CLIENT_ORDER_ID_PREFIX)]
+    if not ours:
+        return []
+    with context.journal.read() as connection:
+        owners = intents.by_client_order_ids(connection, [order.client_order_id for order in ours])
+    parcels: list[Parcel] = []
+    for order in ours:
+        owner = owners.get(order.client_order_id)
+        if owner is None:
+            context.record.alarm(
+                "order_of_ours_unknown", order_id=order.order_id, client_order_id=order.client_order_id
+            )
+        elif owner.state not in ON_EXCHANGE and owner.state is not IntentState.DISPATCHED:
+            with context.journal.write() as connection:
+                parcels += adopt(context, connection, key=owner.key, order=order, source="sweep").parcels
+    return parcels
+
+
 def sweep_income(context: ExecutionContext) -> int:
     """Book what moved the futures wallet without a trade: funding, transfers; return how many entries were new.
 
@@ -187,8 +216,10 @@ def _book(context: ExecutionContext, trades: Sequence[ExchangeTrade], owner: Int
         new = context.books.record_fills(connection, trades=trades, key=key, now_ms=now_ms)
         if key is not None:
             context.books.mark_booked(connection, key=key, now_ms=now_ms)
-    if key is not None and new:
-        deliver_book_work(context, key)
+    if owner is not None and new:
+        deliver_book_work(context, owner.key)
+        if owner.state not in LIVE:
+            _ask_for_the_end(context, owner)
     if key is None and new:
         context.record.event("external_trades", level="warning", trades=[trade.trade_id for trade in new])
     return len(new)
@@ -197,6 +228,17 @@ def _book(context: ExecutionContext, trades: Sequence[ExchangeTrade], owner: Int
 def _is_young(context: ExecutionContext, trades: Sequence[ExchangeTrade]) -> bool:
     now_ms = context.exchange_clock.estimate_ms(trades[0].venue) or context.clock.now_ms()
     return now_ms - max(trade.time_ms for trade in trades) < ORDER_IS_SHOWN_AFTER_MS
+
+
+def _ask_for_the_end(context: ExecutionContext, owner: IntentRow) -> None:
+    """A finished order has traded more than its last status said: take in what the exchange says of it now."""
+    if owner.venue is None or owner.symbol is None:
+        return
+    answer = context.gateway.get_order(owner.venue, owner.symbol, order_id=_trading_id(owner))
+    if isinstance(answer, ExchangeOrder):
+        with context.journal.write() as connection:
+            adopted = adopt(context, connection, key=owner.key, order=answer, source="sweep")
+        context.hand_over(adopted.parcels)
 
 
 def _is_after_opening(context: ExecutionContext, venue: Venue, trade: ExchangeTrade) -> bool:

@@ -31,6 +31,7 @@ def ensure_open(context: ExecutionContext, venue: Venue) -> bool:
             return False
     has_our_orders = _has_orders_of_ours(context, venue)
     for _ in range(MAX_TRIES):
+        opened_at_ms = context.gateway.server_time(venue).server_time_ms
         before = _newest_trades(context, venue)
         balances = context.gateway.balances(venue)
         positions = context.gateway.positions() if venue is Venue.USDM else []
@@ -41,12 +42,12 @@ def ensure_open(context: ExecutionContext, venue: Venue) -> bool:
             if context.books.is_open(connection, venue):
                 return False
             context.books.book_opening(
-                connection, venue=venue, balances=balances, positions=positions, watermarks=before, now_ms=now_ms
+                connection, venue=venue, balances=balances, positions=positions, watermarks=before, now_ms=opened_at_ms
             )
             if has_our_orders and restore.has_no_history(connection):
                 why = "this journal is new, and the account has orders of ours: reconcile first"
                 meta.set_kill_state(connection, state=KillState.HALT.value, reason=why)
-                restore.new_epoch(connection, now_ms=now_ms)
+                restore.new_epoch(connection, now_ms=max(now_ms, opened_at_ms))
                 audit.append(
                     connection,
                     now_ms=now_ms,

@@ -1,5 +1,6 @@
 """Run one order intent: settle what is settled, reconcile what is in doubt, dispatch what may be sent."""
 
+import contextlib
 from typing import Final
 
 from app.delivery import Parcel
@@ -53,6 +54,8 @@ def run_order(context: ExecutionContext, key: str) -> str:
 
 def reconcile_row(context: ExecutionContext, row: IntentRow) -> str:
     """Take one step to settle `row`, unless the owner of its attempt is alive."""
+    if row.attempt == 0:
+        return f"{row.state.value}: it was never dispatched"  # poison, waiting for a person
     token: Token | None = None
     try:
         answer = context.admission.ask("order", row.key, kind=EffectKind.BOOK, distrust_done=True)
@@ -87,12 +90,21 @@ def _attempt(context: ExecutionContext, row: IntentRow) -> tuple[str, bool]:
         return _close(context, row, "validity ran out before it was sent"), False
     if context.is_dry_run:
         return _simulate(context, row), False
+    return _admit(context, row, intent)
+
+
+def _admit(context: ExecutionContext, row: IntentRow, intent: OrderIntent) -> tuple[str, bool]:
     kind = EffectKind.OPEN if row.opens_risk else EffectKind.REDUCE
-    answer = context.admission.ask("order", row.key, kind=kind, venue=intent.venue)
-    if isinstance(answer, Done):
-        # The journal says that it is not finished, and the journal is right.
-        context.record.event("guard_distrusted", key=row.key, hint=answer.hint)
-        answer = context.admission.ask("order", row.key, kind=kind, venue=intent.venue, distrust_done=True)
+    try:
+        answer = context.admission.ask("order", row.key, kind=kind, venue=intent.venue)
+        if isinstance(answer, Done):
+            # The journal says that it is not finished, and the journal is right.
+            context.record.event("guard_distrusted", key=row.key, hint=answer.hint)
+            answer = context.admission.ask("order", row.key, kind=kind, venue=intent.venue, distrust_done=True)
+    except StoreUnavailableError:
+        if kind is EffectKind.OPEN:
+            raise  # what opens risk stops when Redis cannot be read
+        return _with_lease(context, row, intent, kind, None)
     match answer:
         case Held(by=by):
             context.record.event("duplicate_blocked", key=row.key, by=by)
@@ -107,11 +119,12 @@ def _attempt(context: ExecutionContext, row: IntentRow) -> tuple[str, bool]:
 
 
 def _with_lease(
-    context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, token: Token
+    context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, token: Token | None
 ) -> tuple[str, bool]:
+    """Dispatch under the lease; without one (Redis is down) the journal's compare-and-set alone keeps others off."""
     finished: IntentState | None = None
     try:
-        with context.leases.keep("order", row.key, token):
+        with context.leases.keep("order", row.key, token) if token else contextlib.nullcontext():
             if intent.venue not in context.opened:
                 opening.ensure_open(context, Venue(intent.venue))
                 context.opened.add(intent.venue)
@@ -129,7 +142,8 @@ def _with_lease(
     except (opening.AccountMovesError, RestoredLatelyError) as error:
         return _snooze(context, row, str(error), None), False
     finally:
-        _end_lease(context, row.key, token, finished)
+        if token is not None:
+            _end_lease(context, row.key, token, finished)
     context.faults.hit(FaultPoint.AFTER_GUARD_DONE)
     context.hand_over(result.parcels)
     context.faults.hit(FaultPoint.AFTER_FOLLOWUPS_DELIVERED)

@@ -16,19 +16,25 @@ from app.exchange.models import OrderAbsent, OrderArchived
 from app.execution.adopt import adopt
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
 from app.execution.evidence import Evidence, KnownOrders, Rules, Verdict, Wanted, enough_answers, judge, read_listing
-from app.execution.settle import close_gate
 from app.intents import OrderIntent, from_canonical
 from app.job_safety.errors import InvariantViolatedError
 from app.job_safety.keys import CLIENT_ORDER_ID_PREFIX
-from app.job_safety.outcome import ExchangeOrder, FailureClass, Venue
+from app.job_safety.outcome import ExchangeOrder, Venue
 from app.job_safety.state import DOUBTFUL, IntentState
-from app.journal import attempts, intents, meta
+from app.journal import attempts, fills, intents, meta
 from app.journal.fence import is_before
 from app.journal.rows import AttemptRow, IntentRow
 from app.money import plain
 
 STEPS_MS: Final = (500, 1_000, 2_000)
 """Time between questions: quick at first, since most doubts end with "found"."""
+
+UNANSWERED_MS: Final = 3_000
+WITNESS_MS: Final = 5_000
+"""While all that is missing is a witness: each look costs the weight of a whole listing."""
+
+QUARANTINED_MS: Final = 30_000
+"""A person looks after it; proof is still welcome."""
 
 MAX_COUNTED_MS: Final = 5_000
 """The most that one answered step adds to the time after which an intent is quarantined."""
@@ -84,10 +90,8 @@ def step(context: ExecutionContext, key: str) -> StepResult:
                 return _quarantine(context, case, "the exchange has archived this order; look it up by hand")
             case OrderAbsent():
                 return _not_found(context, case, server_time_ms)
-    except ExchangeQueryError as error:
-        if error.failure.failure_class in {FailureClass.RATE_LIMITED, FailureClass.BANNED}:
-            close_gate(context, venue.value, error.failure, strikes=1)
-        _ask_again(context, case, counted_ms=0)
+    except ExchangeQueryError:
+        _ask_again(context, case, counted_ms=0, pause_ms=UNANSWERED_MS)
         return StepResult.UNANSWERED
 
 
@@ -219,19 +223,30 @@ def _wait(context: ExecutionContext, case: _Case, evidence: Evidence) -> StepRes
     return StepResult.WAITING
 
 
-def _ask_again(context: ExecutionContext, case: _Case, *, counted_ms: int, evidence: Evidence | None = None) -> None:
+def _ask_again(
+    context: ExecutionContext,
+    case: _Case,
+    *,
+    counted_ms: int,
+    evidence: Evidence | None = None,
+    pause_ms: int | None = None,
+) -> None:
     now_ms = context.clock.now_ms()
-    asked = evidence.absent_count if evidence else 0
-    pause_ms = STEPS_MS[min(asked, len(STEPS_MS) - 1)]
-    if case.row.state is IntentState.QUARANTINED:
-        pause_ms = 30_000  # a person looks after it; proof is still welcome
     with context.journal.write() as connection:
         is_current = intents.touch(
-            connection, case.row, now_ms=now_ms, run_at_ms=now_ms + pause_ms,
+            connection, case.row, now_ms=now_ms, run_at_ms=now_ms + (pause_ms or _pause_ms(case, evidence)),
             answered_doubt_ms=case.row.answered_doubt_ms + counted_ms,
         )  # fmt: skip
         if is_current and evidence is not None:
             _keep(connection, case, evidence)
+
+
+def _pause_ms(case: _Case, evidence: Evidence | None) -> int:
+    if case.row.state is IntentState.QUARANTINED:
+        return QUARANTINED_MS
+    if evidence is not None and evidence.clean_listing_ms:
+        return WITNESS_MS
+    return STEPS_MS[min(evidence.absent_count if evidence else 0, len(STEPS_MS) - 1)]
 
 
 def _keep(connection: Connection, case: _Case, evidence: Evidence) -> None:
@@ -248,7 +263,12 @@ def _quarantine(context: ExecutionContext, case: _Case, reason: str, evidence: E
         return StepResult.WAITING
     with context.journal.write() as connection:
         moved = intents.move(
-            connection, case.row, IntentState.QUARANTINED, now_ms=now_ms, reason=reason, run_at_ms=now_ms + 30_000
+            connection,
+            case.row,
+            IntentState.QUARANTINED,
+            now_ms=now_ms,
+            reason=reason,
+            run_at_ms=now_ms + QUARANTINED_MS,
         )
         if moved and evidence is not None:
             _keep(connection, case, evidence)
@@ -287,7 +307,7 @@ def _venue_is_healthy(context: ExecutionContext, case: _Case) -> bool:
 
 
 def _nothing_unexplained(context: ExecutionContext, case: _Case) -> bool:
-    """Every trade since the first attempt belongs to a known order, and the position is what the books say."""
+    """Every trade since the first attempt is accounted for, and the position is what the books say."""
     venue, symbol = Venue(case.intent.venue), case.intent.symbol
     trades = context.gateway.trades_since(venue, symbol, start_ms=_since_ms(context, case))
     positions = context.gateway.positions() if venue is Venue.USDM else []
@@ -296,6 +316,8 @@ def _nothing_unexplained(context: ExecutionContext, case: _Case) -> bool:
         owners = intents.by_order_ids(
             connection, venue=venue.value, symbol=symbol, order_ids=list({trade.order_id for trade in trades})
         )
-        if any(trade.order_id not in owners for trade in trades):
+        # A trade that is not ours is explained once the sweep has booked it as external.
+        strangers = [trade.trade_id for trade in trades if trade.order_id not in owners]
+        if set(strangers) - fills.booked(connection, venue=venue.value, symbol=symbol, trade_ids=strangers):
             return False
         return venue is not Venue.USDM or (held or 0) == context.books.position(connection, venue=venue, symbol=symbol)

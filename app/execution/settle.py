@@ -14,13 +14,15 @@ from app.execution.adopt import adopt
 from app.execution.context import ExecutionContext
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.faults import FaultPoint
-from app.job_safety.outcome import Accepted, Failure, FailureClass, NotSent, Outcome, Refused, Unknown
+from app.job_safety.outcome import Accepted, Failure, FailureClass, NotSent, Outcome, Refused, Unknown, Venue
 from app.job_safety.retry_policy import Expire, GiveUp, NeedsPerson, NeedsProof, RetryAt, decide, pause_until_ms
 from app.job_safety.state import IntentState
 from app.journal import attempts, intents, meta
 from app.journal.rows import AttemptRow, IntentRow
 
 FIRST_QUERY_AFTER_MS = 500
+OWN_PAUSE_MS = 200
+OWN_PAUSE_MAX_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,19 +63,29 @@ def settle(context: ExecutionContext, attempt: AttemptRow, outcome: Outcome, *, 
     return Settled(row=row, parcels=[])
 
 
-def close_gate(context: ExecutionContext, venue: str, failure: Failure, *, strikes: int) -> None:
-    """Make everybody pause if `failure` asks for that, and forget a clock that the exchange contradicts."""
-    if failure.failure_class in {FailureClass.RATE_LIMITED, FailureClass.BANNED}:
-        now_ms = context.clock.now_ms()
-        until_ms = pause_until_ms(failure=failure, strikes=strikes, now_ms=now_ms, policy=context.retry)
-        whole_address = failure.code != -1015  # TOO_MANY_ORDERS counts per account, all else per address
-        why = f"{failure.http_status}:{failure.rule}"
-        try:
-            context.pause.close(venue, for_ms=until_ms - now_ms, why=why, whole_address=whole_address)
-        except StoreUnavailableError as error:
-            # Without Redis nothing that opens risk is admitted anyway.
-            context.record.event("gate_not_closed", level="error", count=False, venue=venue, why=why, error=str(error))
-        context.record.event("gate_closed", level="warning", venue=venue, why=why, for_ms=until_ms - now_ms)
+def close_gate(context: ExecutionContext, venue: Venue, failure: Failure, *, strikes: int) -> None:
+    """Make everybody pause if `failure` asks for that.
+
+    A ban names its end in exchange time, so the present is taken from the exchange's clock too.
+    """
+    if failure.failure_class not in {FailureClass.RATE_LIMITED, FailureClass.BANNED}:
+        return
+    now_ms = exchange_now_ms(context, venue)
+    for_ms = pause_until_ms(failure=failure, strikes=strikes, now_ms=now_ms, policy=context.retry) - now_ms
+    whole_address = failure.code != -1015  # TOO_MANY_ORDERS counts per account, all else per address
+    why = f"{failure.http_status}:{failure.rule}"
+    try:
+        context.pause.close(venue.value, for_ms=for_ms, why=why, whole_address=whole_address)
+    except StoreUnavailableError as error:
+        # Without Redis nothing that opens risk is admitted anyway.
+        context.record.event("gate_not_closed", level="error", count=False, venue=venue, why=why, error=str(error))
+    context.record.event("gate_closed", level="warning", venue=venue.value, why=why, for_ms=for_ms)
+
+
+def exchange_now_ms(context: ExecutionContext, venue: Venue) -> int:
+    """Return the exchange's time as far as it is known, else ours: for deciding when, never for proving anything."""
+    known = context.exchange_clock.estimate_ms(venue)
+    return context.clock.now_ms() if known is None else known
 
 
 def _doubt(context: ExecutionContext, connection: Connection, attempt: AttemptRow, failure: Failure) -> IntentRow:
@@ -96,8 +108,10 @@ def _not_sent_by_us(context: ExecutionContext, connection: Connection, attempt: 
         attempts.settle(
             connection, key=row.key, attempt=attempt.attempt, outcome="NOT_SENT", by="own", now_ms=now_ms, answer=reason
         )
+        # The first time at once, since the pause that caused it is over; from then on ever later.
+        at_ms = now_ms + (min(OWN_PAUSE_MS << min(row.snoozes - 1, 8), OWN_PAUSE_MAX_MS) if row.snoozes else 0)
         intents.move(
-            connection, row, IntentState.RETRY_WAIT, now_ms=now_ms, run_at_ms=now_ms, not_before_ms=0,
+            connection, row, IntentState.RETRY_WAIT, now_ms=now_ms, run_at_ms=at_ms, not_before_ms=at_ms,
             snoozes=row.snoozes + 1, reason=reason, fence=meta.raise_fence(connection, row.fence),
         )  # fmt: skip
     context.record.event("not_sent", key=row.key, attempt=attempt.attempt, reason=reason)

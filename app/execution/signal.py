@@ -9,7 +9,7 @@ from app.job_safety.keys import client_order_id, digest
 from app.job_safety.outcome import Venue
 from app.job_safety.state import TERMINAL_STATES, IntentState
 from app.journal import intents
-from app.journal.intents import NewIntent
+from app.journal.intents import NewIntent, Taken
 from app.journal.rows import IntentRow
 
 ORDER_SUFFIX = ":order"
@@ -63,7 +63,10 @@ def run_signal(context: ExecutionContext, key: str) -> str:
         fresh = intents.load(connection, key, lock=True)
         if fresh.state in TERMINAL_STATES:
             return fresh.state.value
-        intents.insert(connection, [new])
+        if intents.insert(connection, [new]) == [Taken.CONFLICT]:
+            why = f"another intent already has the key {order.key}"
+            intents.move(connection, fresh, IntentState.REJECTED, now_ms=now_ms, reason=why, booked_at_ms=now_ms)
+            return why
         reason = f"became {order.key}"
         intents.move(connection, fresh, IntentState.DONE, now_ms=now_ms, reason=reason, booked_at_ms=now_ms)
     context.hand_over([Parcel(key=new.key, type="order", queue=new.queue, description=describe(order))])

@@ -61,7 +61,7 @@ def settle(
 def note_unknown(connection: Connection, *, key: str, attempt: int, failure: Failure, now_ms: int) -> None:
     """Keep the answer that left an attempt in doubt, and when; its outcome stays open."""
     statement = update(_A).where(_A.c.key == key, _A.c.attempt == attempt, _A.c.outcome.is_(None))
-    values = {"answer": failure.message[:MAX_ANSWER], "settled_at_ms": now_ms}
+    values = {"answer": failure.message[:MAX_ANSWER], "unknown_at_ms": now_ms}
     connection.execute(statement.values(**values, **_failure_columns(failure)))
 
 
@@ -89,7 +89,7 @@ def venue_left_unknown(connection: Connection, *, venue: str, since_ms: int) -> 
     query = (
         select(_A.c.key)
         .join(intents, intents.c.key == _A.c.key)
-        .where(_A.c.failure_class == "outcome_unknown", _A.c.settled_at_ms >= since_ms, intents.c.venue == venue)
+        .where(_A.c.unknown_at_ms >= since_ms, intents.c.venue == venue)
     )
     return connection.execute(query.limit(1)).first() is not None
 

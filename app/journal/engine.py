@@ -174,7 +174,12 @@ def _sqlite_engine(url: URL) -> Engine:
 
 def _postgres_engine(url: URL) -> Engine:
     # synchronous_commit is set here because a server-wide "off" would make DISPATCHED a promise on water.
-    options = "-c synchronous_commit=on -c lock_timeout=10s -c statement_timeout=30s -c timezone=UTC"
+    # A process that is stopped inside a transaction must not hold its row locks for ever: its commit fails, which
+    # counts as not won.
+    options = (
+        "-c synchronous_commit=on -c lock_timeout=10s -c statement_timeout=30s -c timezone=UTC "
+        "-c idle_in_transaction_session_timeout=10s -c tcp_user_timeout=10s"
+    )
     return create_engine(
         url, poolclass=QueuePool, pool_size=POOL_SIZE, connect_args={"connect_timeout": 5, "options": options}
     )

@@ -8,7 +8,7 @@ from typing import Any, cast
 from sqlalchemy import Connection, Select, and_, or_, select, update
 
 from app.job_safety.errors import IntentNotFoundError
-from app.job_safety.state import TERMINAL_STATES, IntentState, advance
+from app.job_safety.state import DOUBTFUL, LIVE, TERMINAL_STATES, IntentState, advance
 from app.journal import schema
 from app.journal.rows import IntentRow, intent_row
 from app.journal.sql import MAX_ROWS_PER_STATEMENT, insert_new
@@ -118,16 +118,21 @@ def touch(connection: Connection, row: IntentRow, *, now_ms: int, **changes: obj
     return _compare_and_set(connection, row, {"updated_at_ms": now_ms, **changes})
 
 
-def due(connection: Connection, *, now_ms: int, limit: int) -> list[IntentRow]:
-    """Return intents whose `run_at_ms` has come, oldest first."""
-    query = select(_T).where(_T.c.run_at_ms <= now_ms).order_by(_T.c.run_at_ms).limit(limit)
-    return _rows(connection, query)
+def due_for_delivery(connection: Connection, *, now_ms: int, limit: int) -> list[IntentRow]:
+    """Return intents that a queue should be moving and whose `run_at_ms` has come, oldest first.
+
+    Orders in doubt or resting at the exchange are others' to look after; cancels always are the queue's.
+    """
+    others = [state.value for state in (*DOUBTFUL, *LIVE)]
+    mine = or_(_T.c.type == "cancel", _T.c.state.not_in(others))
+    return _rows(connection, select(_T).where(_T.c.run_at_ms <= now_ms, mine).order_by(_T.c.run_at_ms).limit(limit))
 
 
-def due_in_states(connection: Connection, states: Sequence[IntentState], *, now_ms: int, limit: int) -> list[IntentRow]:
-    """Return intents in any of `states` whose `run_at_ms` has come, oldest first."""
-    named = _T.c.state.in_([state.value for state in states])
-    return _rows(connection, select(_T).where(named, _T.c.run_at_ms <= now_ms).order_by(_T.c.run_at_ms).limit(limit))
+def doubts_due(connection: Connection, *, venue: str, now_ms: int, limit: int) -> list[IntentRow]:
+    """Return orders of `venue` in doubt whose `run_at_ms` has come, oldest first."""
+    doubtful = _T.c.state.in_([state.value for state in DOUBTFUL])
+    wanted = and_(_T.c.type == "order", _T.c.venue == venue, doubtful, _T.c.run_at_ms <= now_ms)
+    return _rows(connection, select(_T).where(wanted).order_by(_T.c.run_at_ms).limit(limit))
 
 
 def in_states(
@@ -143,14 +148,15 @@ def in_states(
 def by_order_ids(connection: Connection, *, venue: str, symbol: str, order_ids: Sequence[int]) -> dict[int, IntentRow]:
     """Return the intents that own these exchange orders, by order id."""
     found: dict[int, IntentRow] = {}
+    here = and_(_T.c.venue == venue, _T.c.symbol == symbol)
     for start in range(0, len(order_ids), MAX_ROWS_PER_STATEMENT):
         chunk = list(order_ids[start : start + MAX_ROWS_PER_STATEMENT])
-        real = or_(_T.c.actual_order_id.in_(chunk), and_(_T.c.exchange_order_id.in_(chunk), _T.c.is_algo.is_(False)))
-        query = select(_T).where(_T.c.venue == venue, _T.c.symbol == symbol, real)
-        for row in _rows(connection, query):
-            order_id = row.actual_order_id or row.exchange_order_id
-            if order_id is not None:
-                found[order_id] = row
+        # Two queries: an OR over two indexes makes SQLite read the whole symbol.
+        for column in (_T.c.exchange_order_id, _T.c.actual_order_id):
+            for row in _rows(connection, select(_T).where(here, column.in_(chunk), column.is_not(None))):
+                order_id = row.actual_order_id or (None if row.is_algo else row.exchange_order_id)
+                if order_id is not None:
+                    found[order_id] = row
     return found
 
 

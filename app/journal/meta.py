@@ -48,13 +48,13 @@ def claim(journal: Journal, *, account: str, mode: str, now_ms: int) -> Meta:
     return meta
 
 
-def load(connection: Connection) -> Meta:
-    """Return the stamp.
+def load(connection: Connection, *, share: bool = False) -> Meta:
+    """Return the stamp; with `share`, nobody changes it (a kill command, say) until the transaction ends.
 
     Raises:
         WrongInstallationError: the journal has none.
     """
-    meta = _read(connection)
+    meta = _read(connection, share=share)
     if meta is None:
         raise WrongInstallationError("this journal has no stamp: open it with `claim` first")
     return meta
@@ -72,8 +72,9 @@ def set_kill_state(connection: Connection, *, state: str, reason: str) -> int:
     return load(connection).kill_epoch
 
 
-def _read(connection: Connection) -> Meta | None:
-    row = connection.execute(select(schema.journal_meta)).mappings().first()
+def _read(connection: Connection, *, share: bool = False) -> Meta | None:
+    query = select(schema.journal_meta)
+    row = connection.execute(query.with_for_update(read=True) if share else query).mappings().first()
     if row is None:
         return None
     return Meta(**{name: row[name] for name in Meta.__dataclass_fields__})

@@ -63,16 +63,17 @@ class AttemptRow:
     payload_hash: str
     config_hash: str
     dispatched_at_ms: int
-    outcome: str | None
-    settled_at_ms: int | None
-    settled_by: str | None
-    failure_class: str | None
-    rule: str | None
-    http_status: int | None
-    code: int | None
-    answer: str | None
-    retry_delay_ms: int | None
-    evidence: str | None
+    outcome: str | None = None
+    settled_at_ms: int | None = None
+    settled_by: str | None = None
+    unknown_at_ms: int | None = None
+    failure_class: str | None = None
+    rule: str | None = None
+    http_status: int | None = None
+    code: int | None = None
+    answer: str | None = None
+    retry_delay_ms: int | None = None
+    evidence: str | None = None
 
     @property
     def fence_ms(self) -> int:

@@ -138,6 +138,8 @@ attempts = Table(
     Column("outcome", Text),
     Column("settled_at_ms", Millis),
     Column("settled_by", Text),
+    # When an answer of the venue left it unknown; a dead worker leaves none.
+    Column("unknown_at_ms", Millis),
     Column("failure_class", Text),
     Column("rule", Text),
     Column("http_status", Integer),
@@ -145,12 +147,7 @@ attempts = Table(
     Column("answer", Text),
     Column("retry_delay_ms", BigInteger),
     Column("evidence", Text),
-    Index(
-        "attempts_unknown",
-        "settled_at_ms",
-        sqlite_where=text("failure_class = 'outcome_unknown'"),
-        postgresql_where=text("failure_class = 'outcome_unknown'"),
-    ),
+    Index("attempts_unknown", "unknown_at_ms"),
     Index("attempts_open", "owner", sqlite_where=text("outcome IS NULL"), postgresql_where=text("outcome IS NULL")),
 )
 
@@ -229,6 +226,7 @@ transactions = Table(
     Column("time_ms", Millis, nullable=False),
     Column("posted_at_ms", Millis, nullable=False),
     Index("transactions_posted", "posted_at_ms"),
+    Index("transactions_by_key", "key"),
 )
 
 postings = Table(

@@ -8,6 +8,9 @@ from app.intents import CancelIntent, Intent, LedgerIntent, OrderIntent, SignalI
 from app.job_safety import keys
 from app.journal.intents import NewIntent
 
+SWEEP_AFTER_MS: Final = 5_000
+"""When the sweeper looks whether the queue has moved it: the producer hands it over at once."""
+
 _QUEUES: Final = {"position": "positions", "ledger": "ledger", "pnl": "pnl", "signal": "signals", "cancel": "urgent"}
 
 
@@ -38,7 +41,7 @@ class Terms:
             content_hash=content_hash(text),
             opens_risk=isinstance(intent, OrderIntent | SignalIntent) and intent.opens_risk,
             created_at_ms=now_ms,
-            run_at_ms=now_ms,
+            run_at_ms=now_ms + SWEEP_AFTER_MS,
             venue=traded.venue if traded else None,
             symbol=traded.symbol if traded else None,
             client_order_id=self._client_order_id(order) if order else None,

@@ -1,5 +1,6 @@
 """The main job, end to end: from an intent to an order at the exchange to exact books. Every process is a real one."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -48,43 +49,34 @@ def here(
     """One installation with all its workers, for tests that use keys of their own."""
     folder = tmp_path_factory.mktemp("main")
     redis.renew()
-    exchange = new_exchange(folder).start()
-    if request.param == "sqlite":
-        with system(
-            folder / "system", redis=redis, database_url=f"sqlite:///{folder / 'journal.db'}", exchange=exchange,
-            nursery=nursery,
-        ) as one:  # fmt: skip
-            one.start_all()
-            yield one
-    else:
-        postgres: Postgres = request.getfixturevalue("postgres_server")
-        with (
-            postgres.fresh_database() as url,
-            system(folder / "system", redis=redis, database_url=url, exchange=exchange, nursery=nursery) as one,
-        ):
-            one.start_all()
-            yield one
-    exchange.stop()
+    with contextlib.ExitStack() as stack:
+        exchange = stack.enter_context(new_exchange(folder))
+        url = f"sqlite:///{folder / 'journal.db'}"
+        if request.param == "postgres":
+            postgres: Postgres = request.getfixturevalue("postgres_server")
+            url = stack.enter_context(postgres.fresh_database())
+        one = stack.enter_context(
+            system(folder / "system", redis=redis, database_url=url, exchange=exchange, nursery=nursery)
+        )
+        one.start_all()
+        yield one
 
 
 @pytest.fixture
 def opened(tmp_path: Path, redis: RedisServer, nursery: Nursery) -> Iterator[Opener]:
     """Open an installation of one's own, on an exchange of one's own, with SQLite and without any process yet."""
     redis.renew()
-    exchange = new_exchange(tmp_path).start()
-    url = f"sqlite:///{tmp_path / 'journal.db'}"
-    started: list[Any] = []
+    with contextlib.ExitStack() as stack:
+        exchange = stack.enter_context(new_exchange(tmp_path))
+        url = f"sqlite:///{tmp_path / 'journal.db'}"
 
-    def open_one(**environment: str) -> System:
-        folder = tmp_path / f"system-{len(started)}"
-        manager = system(folder, redis=redis, database_url=url, exchange=exchange, nursery=nursery, **environment)
-        started.append(manager)
-        return manager.__enter__()
+        def open_one(**environment: str) -> System:
+            folder = tmp_path / "system"
+            return stack.enter_context(
+                system(folder, redis=redis, database_url=url, exchange=exchange, nursery=nursery, **environment)
+            )
 
-    yield open_one
-    for manager in started:
-        manager.__exit__(None, None, None)
-    exchange.stop()
+        yield open_one
 
 
 def new_exchange(folder: Path) -> PaperProcess:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from rq import Callback, Queue
-from rq.serializers import JSONSerializer, PickleSerializer
 
 from app.delivery import Parcel
 from app.job_safety.state import IntentState
@@ -31,11 +30,12 @@ def nursery() -> Iterator[Nursery]:
 
 @pytest.fixture
 def here(tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nursery) -> Iterator[System]:
-    exchange = PaperProcess(tmp_path / "exchange", "--price", "BTCUSDT=20000").start()
     url = f"sqlite:///{tmp_path / 'journal.db'}"
-    with system(tmp_path / "system", redis=redis_server, database_url=url, exchange=exchange, nursery=nursery) as one:
+    with (
+        PaperProcess(tmp_path / "exchange", "--price", "BTCUSDT=20000") as exchange,
+        system(tmp_path / "system", redis=redis_server, database_url=url, exchange=exchange, nursery=nursery) as one,
+    ):
         yield one
-    exchange.stop()
 
 
 def rq(here: System, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -46,7 +46,7 @@ def rq(here: System, *arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def planted_queue(here: System, serializer: type = JSONSerializer) -> Queue:
+def planted_queue(here: System, serializer: str = "json") -> Queue:
     return Queue("orders", connection=here.installation.redis, serializer=serializer)
 
 
@@ -90,7 +90,7 @@ def test_job_of_ours_with_anything_but_one_key_is_refused(here: System, argument
 
 def test_planted_pickle_is_never_loaded_and_the_next_order_is_placed(here: System) -> None:
     mark = here.folder / "mark"
-    planted_queue(here, PickleSerializer).enqueue("tests.support.planted.leave_mark", str(mark))
+    planted_queue(here, "pickle").enqueue("tests.support.planted.leave_mark", str(mark))
     here.order("after")
     words = work_off(here)
     assert not mark.exists()

@@ -4,6 +4,7 @@ For each kind of database there is one run. In it a process is killed at every p
 its own; then everything is started again and has to mend what lies about. A new fault point is a new case by itself.
 """
 
+import contextlib
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -72,19 +73,18 @@ def run(
 ) -> Iterator[Run]:
     folder = tmp_path_factory.mktemp(request.param)
     redis.renew()
-    exchange = PaperProcess(folder / "exchange", "--price", "BTCUSDT=20000", "--price", "ETHUSDT=1000").start()
-    if request.param == "sqlite":
+    with contextlib.ExitStack() as stack:
+        exchange = stack.enter_context(
+            PaperProcess(folder / "exchange", "--price", "BTCUSDT=20000", "--price", "ETHUSDT=1000")
+        )
         url = f"sqlite:///{folder / 'journal.db'}"
-        with system(folder / "system", redis=redis, database_url=url, exchange=exchange, nursery=nursery) as here:
-            yield mended(here)
-    else:
-        postgres: Postgres = request.getfixturevalue("postgres_server")
-        with (
-            postgres.fresh_database() as url,
-            system(folder / "system", redis=redis, database_url=url, exchange=exchange, nursery=nursery) as here,
-        ):
-            yield mended(here)
-    exchange.stop()
+        if request.param == "postgres":
+            postgres: Postgres = request.getfixturevalue("postgres_server")
+            url = stack.enter_context(postgres.fresh_database())
+        here = stack.enter_context(
+            system(folder / "system", redis=redis, database_url=url, exchange=exchange, nursery=nursery)
+        )
+        yield mended(here)
 
 
 def mended(here: System) -> Run:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import requests
 
@@ -30,7 +30,13 @@ class PaperProcess:
         # Loopback only: no proxy of the environment is asked.
         self._session.trust_env = False
 
-    def start(self) -> "PaperProcess":
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+    def start(self) -> Self:
         """Start it and return once it listens."""
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "app.exchange.paper", "--data", str(self.folder / "data"), "--history", "1"]

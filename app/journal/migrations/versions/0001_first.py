@@ -212,6 +212,7 @@ def upgrade() -> None:
         sa.Column("posted_at_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index("transactions_by_key", "transactions", ["key"], unique=False)
     op.create_index("transactions_posted", "transactions", ["posted_at_ms"], unique=False)
     op.create_table(
         "venues",
@@ -243,6 +244,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.Text(), nullable=True),
         sa.Column("settled_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("settled_by", sa.Text(), nullable=True),
+        sa.Column("unknown_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("failure_class", sa.Text(), nullable=True),
         sa.Column("rule", sa.Text(), nullable=True),
         sa.Column("http_status", sa.Integer(), nullable=True),
@@ -264,14 +266,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("outcome IS NULL"),
         postgresql_where=sa.text("outcome IS NULL"),
     )
-    op.create_index(
-        "attempts_unknown",
-        "attempts",
-        ["settled_at_ms"],
-        unique=False,
-        sqlite_where=sa.text("failure_class = 'outcome_unknown'"),
-        postgresql_where=sa.text("failure_class = 'outcome_unknown'"),
-    )
+    op.create_index("attempts_unknown", "attempts", ["unknown_at_ms"], unique=False)
     op.create_table(
         "fills",
         sa.Column("account", sa.Text(), nullable=False),
