@@ -127,7 +127,7 @@ def compose(installation: Installation, owner: str) -> ExecutionContext:
         leases=LeaseKeeper(guard, renew_s=settings.guard.lease_renew_ms / 1000),
         jitter=lambda limit: chance.randint(0, limit),
         symbols={Venue.USDM: settings.universe.usdm, Venue.SPOT: settings.universe.spot},
-        default_valid_for_s=settings.policy.valid_for_s,
+        doubt_closes_symbol=settings.policy.doubt_closes_symbol,
         horizons=_horizons(settings),
         retry=RetryLimits(
             max_attempts=settings.retry.max_attempts,

@@ -17,6 +17,7 @@ from app.clock import Clock
 from app.delivery import Delivery
 from app.exchange.config import GatewayConfig
 from app.exchange.gateway import ExchangeGateway
+from app.job_safety.errors import TerminalError
 from app.journal import meta, migrate
 from app.journal.engine import Journal
 from app.settings import Settings, TradingMode, load_settings
@@ -26,6 +27,10 @@ LOCAL_EXCHANGE_FILE: Final = "local-exchange.json"
 """Where `fillonce up` leaves the addresses of the local exchange, in the home folder."""
 
 SENTINEL_SCHEME: Final = "redis+sentinel"
+
+
+class NoExchangeError(TerminalError):
+    """Nothing says which exchange to talk to, and no local one runs here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,12 +138,12 @@ def make_gateway(settings: Settings, clock: Clock) -> ExchangeGateway:
     """Return a gateway to the exchange that `settings` name.
 
     Raises:
-        ValueError: no exchange is named.
+        NoExchangeError: no exchange is named.
     """
     settings = with_local_exchange(settings)
     exchange = settings.exchange
     if exchange.futures_url is None or exchange.spot_url is None:
-        raise ValueError(
+        raise NoExchangeError(
             "no exchange is named: set BINANCE_FUTURES_URL and BINANCE_SPOT_URL, or start one with `fillonce up`"
         )
     return ExchangeGateway(

@@ -33,7 +33,7 @@ def rescue(installation: Installation, owner: str) -> list[str]:
     for parcel in parcels:
         guard.bury(parcel.type, parcel.key, owner)
     _count(installation, [parcel.key for parcel in parcels])
-    installation.delivery.deliver(parcels, force=True)
+    installation.delivery.deliver(parcels, front=True)
     return [parcel.key for parcel in parcels]
 
 

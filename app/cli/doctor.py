@@ -43,6 +43,7 @@ def doctor(
 def _findings() -> Iterator[Finding]:
     from app.cli.opening import tell_where  # lazy: --help needs nothing of this
     from app.settings import SettingsError, check, load_settings, short_hash
+    from app.wiring import with_local_exchange
 
     try:
         settings = load_settings(os.environ, Path.cwd())
@@ -58,7 +59,7 @@ def _findings() -> Iterator[Finding]:
     tell_where(settings, needs_redis=True)
     yield from _redis(settings)
     yield from _journal(settings)
-    yield from _exchange(settings)
+    yield from _exchange(with_local_exchange(settings))
 
 
 def _redis(settings: "Settings") -> Iterator[Finding]:

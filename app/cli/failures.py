@@ -11,9 +11,10 @@ from app.embedded.home import HomeError
 from app.embedded.redis_binary import EmbeddedRedisError
 from app.exchange.errors import ExchangeQueryError
 from app.intents import IntentError
-from app.job_safety.errors import IntentNotFoundError, StoreUnavailableError, WrongInstallationError
+from app.job_safety.errors import IntentNotFoundError, RetryableError, StoreUnavailableError, WrongInstallationError
 from app.journal.migrate import SchemaError
 from app.settings import SettingsError
+from app.wiring import NoExchangeError
 
 _LOOK: Final = "`fillonce doctor` says more. Trying again is safe: the same key is never taken twice."
 _TABLE: Final[tuple[tuple[type[Exception], int, str], ...]] = (
@@ -27,6 +28,8 @@ _TABLE: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (EmbeddedRedisError, exit_codes.UNAVAILABLE, ""),
     (StoreUnavailableError, exit_codes.UNAVAILABLE, _LOOK),
     (ExchangeQueryError, exit_codes.UNAVAILABLE, "`fillonce doctor` says more."),
+    (NoExchangeError, exit_codes.UNAVAILABLE, ""),
+    (RetryableError, exit_codes.UNAVAILABLE, "Trying again is safe."),
     (RedisError, exit_codes.UNAVAILABLE, _LOOK),
     (SQLAlchemyError, exit_codes.UNAVAILABLE, _LOOK),
 )

@@ -110,6 +110,45 @@ def wait(
         raise typer.Exit(exit_codes.FAILED)
 
 
+@app.command("resolve")
+def resolve(
+    key: Annotated[str, typer.Argument(help="The order's key.")],
+    *,
+    as_: Annotated[str, typer.Option("--as", help="executed or not-executed.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the audit trail.")],
+    by: Annotated[str, typer.Option("--by", help="Who says so; kept in the audit trail.")],
+    order_id: Annotated[
+        int | None, typer.Option("--order-id", min=1, help="The exchange's id of the order, for --as executed.")
+    ] = None,
+) -> None:
+    """Settle an order that is in doubt or quarantined by a person's verdict.
+
+    not-executed closes it as EXPIRED, and it is never sent again; it is refused until every request of it has lost its
+    validity at the exchange. executed takes in what the exchange says of the order that you name. Proof of execution
+    overturns either.
+
+    Example:
+      fillonce intents resolve first-1 --as not-executed --reason "not in the exchange's history" --by anna
+    """
+    from app.cli.opening import installation  # lazy: --help needs no database
+    from app.composition import compose
+    from app.execution.resolve import Ruling, TooEarlyError, Verdict, VerdictRefusedError
+    from app.execution.resolve import resolve as settle
+
+    if as_ not in set(Verdict):
+        raise typer.BadParameter(f"{as_[:40]!r} is neither executed nor not-executed", param_hint="--as")
+    if not reason.strip() or not by.strip():
+        raise typer.BadParameter("say why and who: the audit trail keeps it", param_hint="--reason, --by")
+    ruling = Ruling(verdict=Verdict(as_), reason=reason.strip(), by=by.strip(), order_id=order_id)
+    with installation() as opened:
+        try:
+            row = settle(compose(opened, f"person-{by.strip()}"), key, ruling)
+        except (VerdictRefusedError, TooEarlyError) as error:
+            say(str(error))
+            raise typer.Exit(exit_codes.FAILED) from error
+    say(f"{key} is {row.state.value}: {row.reason or row.exchange_status or ''}")
+
+
 def _tell(standing: "Standing", limit_s: int) -> None:
     if standing.unfinished:
         say(f"time ran out: {standing.unfinished} not finished after {limit_s} s{_some(standing.unfinished_keys)}")

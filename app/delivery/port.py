@@ -61,22 +61,24 @@ class Delivery:
         """Return the RQ job id of a parcel: always the same for the same key."""
         return keys.job_id(account=self._account, mode=self._mode, intent_type=parcel.type, key=parcel.key)
 
-    def deliver(self, parcels: Sequence[Parcel], *, force: bool = False) -> int:
+    def deliver(self, parcels: Sequence[Parcel], *, force: bool = False, front: bool = False) -> int:
         """Push `parcels` to their queues, passing over what is waiting or running already; return how many were new.
 
         Args:
             parcels: What to deliver.
             force: Push even what RQ believes to be waiting or running; harmless, since a second delivery finds the
                 guard or the journal.
+            front: Put them before everything that waits, by force: what a dead worker held has waited before.
 
         Raises:
             StoreUnavailableError: Redis did not answer; some of it may have been delivered.
         """
+        how = "front" if front else "force" if force else ""
         count = 0
         for queue in dict.fromkeys(parcel.queue for parcel in parcels):
             same = [parcel for parcel in parcels if parcel.queue == queue]
             for start in range(0, len(same), MAX_BATCH):
-                count += self._push(queue, same[start : start + MAX_BATCH], force=force)
+                count += self._push(queue, same[start : start + MAX_BATCH], how)
         return count
 
     def waiting(self, queue: str) -> set[str]:
@@ -157,10 +159,10 @@ class Delivery:
         pipe.lrem(f"rq:queue:{queue}", 0, job_id)
         pipe.lrem(f"rq:queue:{queue}:intermediate", 0, job_id)
 
-    def _push(self, queue: str, parcels: Sequence[Parcel], *, force: bool) -> int:
+    def _push(self, queue: str, parcels: Sequence[Parcel], how: str) -> int:
         name = self.queue_name(queue)
         script_keys = ["rq:queues", self._queue_key(queue), f"rq:finished:{name}", f"rq:failed:{name}"]
-        arguments: list[Any] = ["force" if force else ""]
+        arguments: list[Any] = [how]
         for parcel in parcels:
             job = self._job(parcel, name)
             fields: list[Any] = []

@@ -63,6 +63,8 @@ def adopt(context: ExecutionContext, connection: Connection, *, key: str, order:
     after = _state_after(row, order)
     if after is not None:
         changes = _columns(row, order, now_ms=now_ms)
+        if row.state not in ON_EXCHANGE:
+            changes["reason"] = None if source == "dispatch" else f"found at the exchange by {source}"
         if after in TERMINAL_STATES and order.executed_quantity == 0:
             changes["booked_at_ms"] = now_ms
         if not intents.move(connection, row, after, now_ms=now_ms, **changes):

@@ -8,7 +8,8 @@ from sqlalchemy import Connection
 from app.execution.context import ExecutionContext
 from app.job_safety.admission import EffectKind
 from app.job_safety.kill_switch import ALLOWED, KillState, strictest
-from app.journal import meta
+from app.job_safety.state import IntentState
+from app.journal import intents, meta
 from app.journal.fence import is_before
 from app.journal.rows import IntentRow
 
@@ -84,7 +85,19 @@ def looked_up(
     return Denied(why="the journal was restored: it is looked up first")
 
 
-CONDITIONS: tuple[Condition, ...] = (within_validity, not_killed, not_canceled, looked_up)
+def symbol_open(
+    context: ExecutionContext, connection: Connection, row: IntentRow, kind: EffectKind, pin: Pin
+) -> Denied | None:
+    """No quarantined order closes the symbol for what opens risk; nor one in doubt, if the policy says so."""
+    del pin
+    if kind is not EffectKind.OPEN or row.venue is None or row.symbol is None:
+        return None
+    closing = [IntentState.QUARANTINED, *([IntentState.IN_DOUBT] if context.doubt_closes_symbol else [])]
+    key = intents.closing_symbol(connection, venue=row.venue.value, symbol=row.symbol, states=closing, but_not=row.key)
+    return None if key is None else Denied(why=f"{row.symbol} is closed until {key} is settled")
+
+
+CONDITIONS: tuple[Condition, ...] = (within_validity, not_killed, not_canceled, looked_up, symbol_open)
 
 
 def first_denied(

@@ -118,7 +118,8 @@ class ExecutionContext:
     leases: LeaseKeeper
     jitter: Jitter
     symbols: Mapping[Venue, Sequence[str]]
-    default_valid_for_s: int = 30
+    doubt_closes_symbol: bool = False
+    """Whether an order that is merely in doubt closes its symbol for new opening orders, as a quarantined one does."""
     horizons: Horizons = field(default_factory=Horizons)
     retry: RetryLimits = field(default_factory=RetryLimits)
     faults: Faults = field(default_factory=Faults)

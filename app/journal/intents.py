@@ -135,6 +135,17 @@ def doubts_due(connection: Connection, *, venue: str, now_ms: int, limit: int) -
     return _rows(connection, select(_T).where(wanted).order_by(_T.c.run_at_ms).limit(limit))
 
 
+def closing_symbol(
+    connection: Connection, *, venue: str, symbol: str, states: Sequence[IntentState], but_not: str
+) -> str | None:
+    """Return the key of a dispatched order of this symbol in one of `states`, or None."""
+    named = _T.c.state.in_([state.value for state in states])
+    query = select(_T.c.key).where(
+        named, _T.c.venue == venue, _T.c.symbol == symbol, _T.c.attempt > 0, _T.c.type == "order", _T.c.key != but_not
+    )
+    return connection.execute(query.limit(1)).scalar()
+
+
 def in_states(
     connection: Connection, states: Sequence[IntentState], *, limit: int, intent_type: str | None = None
 ) -> list[IntentRow]:

@@ -169,6 +169,8 @@ class Policy(Group):
     valid_for_s: Seconds = 30
     """Validity of an intent that opens risk, from enqueue."""
     permit_wait_ms: Ms = 1200
+    doubt_closes_symbol: bool = False
+    """Whether an order in doubt closes its symbol for new opening orders; a quarantined one always does."""
 
 
 class Universe(Group):

@@ -278,5 +278,5 @@ def test_a_reader_is_not_held_up_by_a_writer(journal: Journal, database_url: str
         found = intents.find(connection, "slow")
     leave.set()
     thread.join()
-    # The writer commits only when it is told or after its patience: a reader that waited for it would have found the row.
+    # The writer commits only when told, or when its patience ends: a reader that waited would have found the row.
     assert found is None

@@ -6,7 +6,7 @@ import pytest
 
 from app.intents import OrderIntent, from_canonical, parse_intent
 from app.producer import Terms, queue_of
-from app.producer.terms import parcel
+from app.producer.terms import SWEEP_AFTER_MS, parcel
 
 TERMS = Terms(account="main", mode="paper", default_valid_for_s=30)
 NOW_MS = 1_700_000_000_000
@@ -69,7 +69,7 @@ def test_the_row_of_an_order_holds_what_the_worker_needs() -> None:
     assert from_canonical(row.content) == intent
     assert row.client_order_id is not None
     assert row.client_order_id.startswith("fo-")
-    assert (row.venue, row.symbol, row.opens_risk, row.run_at_ms) == ("usdm", "BTCUSDT", True, NOW_MS)
+    assert (row.venue, row.symbol, row.opens_risk, row.run_at_ms) == ("usdm", "BTCUSDT", True, NOW_MS + SWEEP_AFTER_MS)
 
 
 @pytest.mark.parametrize("other", [{"account": "second"}, {"mode": "testnet"}])

@@ -4,19 +4,20 @@
 -- KEYS[2] list  rq:queue:{name}
 -- KEYS[3] zset  rq:finished:{name}     KEYS[4] zset  rq:failed:{name}
 -- KEYS[5…] hash rq:job:{id}, one per job
--- ARGV[1] "force" pushes even what is said to be waiting (the sweeper has seen that it is not), else ""
+-- ARGV[1] "force" pushes even what is said to be waiting (the sweeper has seen that it is not); "front" does so too,
+--         to the head of the queue (a dead worker's job has waited before); else ""
 -- ARGV[2…] per job: id, number of arguments that follow, then field, value, …
 -- Returns the number of jobs pushed.
 local pushed, at = 0, 2
 for i = 5, #KEYS do
   local id, n = ARGV[at], tonumber(ARGV[at + 1])
   local status = redis.call('HGET', KEYS[i], 'status')
-  if ARGV[1] == 'force' or (status ~= 'queued' and status ~= 'started') then
+  if ARGV[1] ~= '' or (status ~= 'queued' and status ~= 'started') then
     redis.call('DEL', KEYS[i])
     redis.call('HSET', KEYS[i], unpack(ARGV, at + 2, at + 1 + n))
     redis.call('ZREM', KEYS[3], id)
     redis.call('ZREM', KEYS[4], id)
-    redis.call('RPUSH', KEYS[2], id)
+    redis.call(ARGV[1] == 'front' and 'LPUSH' or 'RPUSH', KEYS[2], id)
     pushed = pushed + 1
   end
   at = at + 2 + n

@@ -9,15 +9,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from app.execution.context import ExecutionContext
-from app.execution.follow import Spent, sweep_trades
 from app.intents import CancelIntent
 from app.job_safety.errors import RetryableError
-from app.job_safety.outcome import Venue
 from tests.safety.simulation.exchange import QUERIES
 from tests.safety.simulation.gateway import faults_at
-from tests.safety.simulation.invariants import check_end, check_step
+from tests.safety.simulation.invariants import check_end, check_resting, check_step
 from tests.safety.simulation.scheduler import Process
-from tests.safety.simulation.world import NAMES, SYMBOL, World, fetch_all_fills, follow_orders
+from tests.safety.simulation.world import NAMES, SYMBOL, World, fetch_all_fills, follow_orders, sweep
 
 MAX_PROCESSES = 6
 PAUSES_MS = (200, 600, 1_100, 3_100, 4_600, 6_000, 12_000, 31_000)
@@ -26,7 +24,7 @@ KILL_WORDS = ("true", "reduce_only", "cancel_only", "false")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What the world is like. `kinds`: one intent each, of open | limit | reduce | long (an order valid for an hour)."""
+    """What the world is like. `kinds`: one intent each, of open | limit | reduce | long (valid for an hour)."""
 
     kinds: tuple[str, ...] = ("open",)
     lags_ms: tuple[int, ...] = (0,) * len(QUERIES)
@@ -46,6 +44,7 @@ class Run:
     setup: Setup
     choices: Sequence[int]
     script: list[str] = field(default_factory=list)
+    _keys: list[str] = field(default_factory=list)
     _at: int = 0
     _current: Process | None = None
     _judged: tuple[int, int, int] = (-1, -1, -1)
@@ -57,6 +56,7 @@ class Run:
         world.exchange.margin_for = setup.margin_for
         for number, kind in enumerate(setup.kinds):
             key = f"k{number}"
+            self._keys.append(key)
             if kind == "reduce":
                 world.order(key, reduce_only=True, side="SELL")
             elif kind == "limit":
@@ -76,15 +76,18 @@ class Run:
         world.exchange.lag_ms, world.exchange.stuck_at_ms = {}, {}
         world.redis.delete(NAMES.kill_switch)
         self.script.append("faults end")
+        while world.writer is not None:
+            self._go(world.writer)
         for process in world.processes:
             process.is_frozen = False
             while process.can_run:
                 self._go(process)
                 self._judge()
-        for _ in range(3):
-            for order in world.exchange.orders:
-                world.exchange.fill(order)
-            world.settle(rounds=40)
+        world.settle(rounds=40)
+        check_resting(world)
+        for order in world.exchange.orders:
+            world.exchange.fill(order)
+        world.settle(rounds=40)
         check_end(world)
 
     def _next(self) -> int:
@@ -155,8 +158,7 @@ class Run:
         world = self.world
         if sum(not p.is_finished for p in world.processes) >= MAX_PROCESSES:
             return
-        keys = sorted(row.key for row in world.rows())
-        key = keys[choice % len(keys)]
+        key = self._keys[choice % len(self._keys)]
         kind = choice // 16
         if kind < 9:
             process = world.worker(key)
@@ -169,7 +171,8 @@ class Run:
 
     def _cancel(self, choice: int) -> None:
         key = f"k{choice % len(self.setup.kinds)}"
-        if all(row.key != f"c-{key}" for row in self.world.rows()):
+        if f"c-{key}" not in self._keys:
+            self._keys.append(f"c-{key}")
             self.world.enqueue(CancelIntent(key=f"c-{key}", order_key=key))
             self.script.append(f"cancel {key}")
 
@@ -201,12 +204,8 @@ class Run:
             check_step(world, is_lag_bounded=self.setup.is_lag_bounded)
 
 
-def _sweep(context: ExecutionContext) -> int:
-    return sweep_trades(context, Venue.USDM, SYMBOL, Spent(weight={}))
-
-
 _OTHERS: tuple[tuple[str, Callable[[ExecutionContext], object]], ...] = (
-    ("sweeper", _sweep),
+    ("sweeper", sweep),
     ("follower", follow_orders),
     ("bookkeeper", fetch_all_fills),
 )

@@ -170,15 +170,15 @@ class ModelExchange:
                 return shown
         return -2011
 
-    def foreign_order(self, symbol: str, *, quantity: str = "7", side: str = "SELL", client_order_id: str = "") -> Order:
+    def foreign_order(self, symbol: str) -> Order:
         """Take an order that somebody placed by hand on this account."""
         request = PinnedOrder(
             venue=Venue.USDM,
             symbol=symbol,
-            side=side,
+            side="SELL",
             order_type="MARKET",
-            quantity=Decimal(quantity),
-            client_order_id=client_order_id or f"web_{len(self.orders)}",
+            quantity=Decimal(7),
+            client_order_id=f"web_{len(self.orders)}",
             timestamp_ms=self.clock.now_ms(),
             recv_window_ms=3000,
         )

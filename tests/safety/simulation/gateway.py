@@ -21,8 +21,18 @@ from app.exchange.models import (
 )
 from app.job_safety.failure_classifier import classify_answer, classify_transport
 from app.job_safety.failure_row import Method, TransportFault
-from app.job_safety.outcome import Accepted, Certainty, ExchangeOrder, Failure, NotSent, Outcome, Refused, Unknown, Venue
-from tests.safety.simulation.exchange import ModelExchange
+from app.job_safety.outcome import (
+    Accepted,
+    Certainty,
+    ExchangeOrder,
+    Failure,
+    NotSent,
+    Outcome,
+    Refused,
+    Unknown,
+    Venue,
+)
+from tests.safety.simulation.exchange import Flight, ModelExchange
 from tests.safety.simulation.scheduler import Process
 
 UNKNOWN_503: Final = "Unknown error, please check your request or try again later."
@@ -33,6 +43,11 @@ MESSAGES: Final = {
     -2013: "Order does not exist.",
     -2019: "Margin is insufficient.",
     -4116: "ClientOrderId is duplicated.",
+}
+_TURNED_AWAY: Final[dict[str | None, tuple[int, dict[str, object], dict[str, str]]]] = {
+    "503_unavailable": (503, {"code": -1001, "msg": UNAVAILABLE_503}, {}),
+    "rate_limited": (429, {"code": -1003, "msg": "Too many requests."}, {"Retry-After": "1"}),
+    "refused": (400, {"code": -2019, "msg": MESSAGES[-2019]}, {}),
 }
 PLACE_FAULTS: Final = (
     "lost",
@@ -83,38 +98,29 @@ class SimulatedGateway:
         return outcome
 
     def _place(self, order: PinnedOrder, fault: str | None) -> Outcome:
-        match (fault or "").split():
-            case ["not_connected"]:
-                return _failed(classify_transport(fault=TransportFault.CONNECTION_REFUSED, method="order"))
-            case ["503_unavailable"]:
-                return self._answer("order", 503, {"code": -1001, "msg": UNAVAILABLE_503})
-            case ["rate_limited"]:
-                return self._answer("order", 429, {"code": -1003, "msg": "Too many requests."}, {"Retry-After": "1"})
-            case ["refused"]:
-                return self._answer("order", 400, {"code": -2019, "msg": MESSAGES[-2019]})
-            case ["lost"]:
-                self._exchange.send(order, delay_ms=None)
-            case ["503_unknown"]:
-                self._exchange.send(order, delay_ms=None)
-                return self._answer("order", 503, {"code": -1000, "msg": UNKNOWN_503})
-            case ["503_unknown_executed"]:
-                self._exchange.send(order)
-                return self._answer("order", 503, {"msg": UNKNOWN_503})
-            case ["answer_lost"]:
-                self._exchange.send(order)
-            case ["delay", delay_ms]:
-                self._exchange.send(order, delay_ms=int(delay_ms))
-            case []:
-                flight = self._exchange.send(order)
-                if flight.answer != "taken":
-                    code = int(flight.answer)
-                    return self._answer("order", 400, {"code": code, "msg": MESSAGES[code]})
-                shown = self._exchange.orders[-1].seen_at(self._exchange.now_ms())
-                assert shown is not None
-                return Accepted(order=shown)
-            case other:
-                raise NotImplementedError(f"no fault {other} at a placement")
+        if fault in _TURNED_AWAY:
+            return self._answer("order", *_TURNED_AWAY[fault])
+        if fault == "not_connected":
+            return _failed(classify_transport(fault=TransportFault.CONNECTION_REFUSED, method="order"))
+        if fault in {"lost", "503_unknown"}:
+            self._exchange.send(order, delay_ms=None)
+        elif fault is not None and fault.startswith("delay "):
+            self._exchange.send(order, delay_ms=int(fault.removeprefix("delay ")))
+        else:
+            flight = self._exchange.send(order)
+            if fault is None:
+                return self._answer_of(flight)
+        if fault in {"503_unknown", "503_unknown_executed"}:
+            return self._answer("order", 503, {"msg": UNKNOWN_503})
         return _failed(classify_transport(fault=TransportFault.OTHER, method="order"))
+
+    def _answer_of(self, flight: Flight) -> Outcome:
+        if flight.answer != "taken":
+            code = int(flight.answer)
+            return self._answer("order", 400, {"code": code, "msg": MESSAGES[code]})
+        shown = self._exchange.orders[-1].seen_at(self._exchange.now_ms())
+        assert shown is not None
+        return Accepted(order=shown)
 
     def cancel_order(self, cancel: PinnedCancel) -> CancelOutcome:
         """Send one cancel, as the driver wills."""
@@ -171,6 +177,8 @@ class SimulatedGateway:
     def open_orders(self, venue: Venue, symbol: str | None = None, *, is_algo: bool = False) -> list[ExchangeOrder]:
         """Show what rests."""
         self._ask("open_orders")
+        if is_algo:
+            return []
         return [o for o in self._shown("open_orders", symbol) if o.status in {"NEW", "PARTIALLY_FILLED"}]
 
     def trades_of_order(self, venue: Venue, symbol: str, order_id: int) -> list[ExchangeTrade]:

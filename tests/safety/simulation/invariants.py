@@ -45,16 +45,27 @@ def check_step(world: World, *, is_lag_bounded: bool) -> None:
             raise BrokenInvariantError(f"{row.key} is {row.state}, and the exchange never had it")
 
 
+def check_resting(world: World) -> None:
+    """Check that every open order of ours is followed by the journal."""
+    rows = {row.client_order_id: row for row in world.rows()}
+    for order in world.exchange.orders:
+        row = rows.get(order.request.client_order_id)
+        if row is not None and order.status in {"NEW", "PARTIALLY_FILLED"} and row.state not in LIVE:
+            raise BrokenInvariantError(f"{row.key} is {row.state}, and its order rests at the exchange")
+
+
 def check_end(world: World) -> None:
     """Check what must hold once faults have ended and time has passed: nothing lost, and exact books."""
-    for row in world.rows():
+    rows = {row.key: row for row in world.rows()}
+    for row in rows.values():
         if row.type == "cancel":
-            if row.state is not S.DONE and row.state is not S.REJECTED:
+            waits_for_a_person = rows[row.parent_key or ""].state is S.QUARANTINED
+            if row.state not in {S.DONE, S.REJECTED} and not waits_for_a_person:
                 raise BrokenInvariantError(f"I2: the cancel {row.key} ended as {row.state}")
         else:
             _check_order(world, row)
     strays = [o for o in world.exchange.orders if o.request.client_order_id.startswith("fo-")]
-    known = {row.client_order_id for row in world.rows()}
+    known = {row.client_order_id for row in rows.values()}
     if any(order.request.client_order_id not in known for order in strays):
         raise BrokenInvariantError("the exchange has an order of ours that no intent explains")
     with world.journal.read() as connection:

@@ -20,7 +20,7 @@ from app.exchange.gateway import ExchangeGateway
 from app.execution.cancel import run_cancel
 from app.execution.context import ExecutionContext
 from app.execution.fills import fetch_fills
-from app.execution.follow import Spent, follow_symbol, live_symbols, sweep_trades
+from app.execution.follow import Spent, follow_symbol, live_symbols, sweep_orders, sweep_trades
 from app.execution.order import reconcile_row, run_order
 from app.execution.verify import verify_single
 from app.intents import CancelIntent, OrderIntent
@@ -32,10 +32,10 @@ from app.job_safety.lease_keeper import LeaseKeeper
 from app.job_safety.outcome import Venue
 from app.job_safety.rate_limit import Pause
 from app.job_safety.side_effect_guard import GuardNames, SideEffectGuard, Token
-from app.job_safety.state import DOUBTFUL
+from app.job_safety.state import DOUBTFUL, IntentState
 from app.journal import attempts, followups, intents, meta, restore, schema
 from app.journal.engine import Journal
-from app.journal.rows import AttemptRow, IntentRow
+from app.journal.rows import AttemptRow, IntentRow, intent_row
 from app.observability.recorder import Recorder
 from app.producer.terms import Terms
 from tests.safety.simulation.exchange import ModelExchange
@@ -56,7 +56,6 @@ def open_fast_journal(folder: Path) -> Journal:
 
     @event.listens_for(journal.engine, "connect")
     def _hurry(connection: Any, _record: object) -> None:
-        connection.execute("PRAGMA journal_mode=MEMORY")
         connection.execute("PRAGMA synchronous=OFF")
 
     with journal.write() as connection:
@@ -158,7 +157,7 @@ class World:
             account="main",
             mode="paper",
             config_hash="simulated",
-            clock=self.clock,
+            clock=_ClockOf(self),
             journal=cast("Journal", _JournalOf(self, process)),
             delivery=cast("Delivery", _DeliveryOf(self, process)),
             admission=Admission(redis, NAMES, owner=process.name, lease_ttl_ms=LEASE_MS),
@@ -195,8 +194,8 @@ class World:
 
     def rows(self) -> list[IntentRow]:
         with self.journal.read() as connection:
-            keys = list(connection.execute(select(schema.intents.c.key)).scalars())
-            return [intents.load(connection, key) for key in keys]
+            query = select(schema.intents).order_by(schema.intents.c.key)
+            return [intent_row(dict(row)) for row in connection.execute(query).mappings()]
 
     def attempts(self, key: str = "k1") -> list[AttemptRow]:
         with self.journal.read() as connection:
@@ -235,13 +234,15 @@ class World:
 
     # What goes on by itself: sweeper, reconciler and the workers of the other queues
 
-    def settle(self, *, rounds: int = 100, pause_ms: int = 2_600) -> None:
+    def settle(self, *, rounds: int = 100) -> None:
         """Let the system run without faults until nothing is left to do, or `rounds` are over."""
         for _ in range(rounds):
             self.round()
-            if all(row.run_at_ms is None or row.state == "QUARANTINED" for row in self.rows()) and not self._work():
+            waiting = [row.run_at_ms for row in self.rows() if row.run_at_ms is not None and not _is_stuck(row)]
+            if not waiting and not self._work():
                 return
-            self.pass_time(pause_ms)
+            soonest_ms = min(waiting, default=0) - self.clock.now_ms()
+            self.pass_time(min(max(soonest_ms, 1_000), 5_000))
 
     def round(self) -> None:
         """Do once what sweeper, reconciler and workers would do now."""
@@ -252,7 +253,7 @@ class World:
                 if row.run_at_ms is not None and row.run_at_ms <= now_ms:
                     work_on(context, row.key)
             follow_orders(context)
-            sweep_trades(context, Venue.USDM, SYMBOL, Spent(weight={}))
+            sweep(context)
             fetch_all_fills(context)
 
     def _work(self) -> list[followups.Followup]:
@@ -276,6 +277,10 @@ class World:
             )
 
 
+def _is_stuck(row: IntentRow) -> bool:
+    return row.state is IntentState.QUARANTINED or (row.reason or "").endswith("the order is QUARANTINED")
+
+
 def work_on(context: ExecutionContext, key: str) -> str:
     """Do what a worker does with a key."""
     with context.journal.read() as connection:
@@ -297,6 +302,13 @@ def follow_orders(context: ExecutionContext) -> str:
     return "followed"
 
 
+def sweep(context: ExecutionContext) -> str:
+    """Sweep the trades and the open orders of the symbol."""
+    count = sweep_trades(context, Venue.USDM, SYMBOL, Spent(weight={}))
+    sweep_orders(context, Venue.USDM, SYMBOL, Spent(weight={}))
+    return f"{count} trades"
+
+
 def fetch_all_fills(context: ExecutionContext) -> str:
     """Do every due follow-up of the kinds that execution has."""
     now_ms = context.clock.now_ms()
@@ -311,6 +323,19 @@ def fetch_all_fills(context: ExecutionContext) -> str:
         else:
             verify_single(context, one)
     return f"{len(due)} follow-ups"
+
+
+class _ClockOf:
+    """The clock as a process sees it: while it sleeps the world goes on."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.now = world.clock.now
+        self.now_ms = world.clock.now_ms
+        self.monotonic = world.clock.monotonic
+
+    def sleep(self, seconds: float) -> None:
+        self._world.pass_time(round(seconds * 1000))
 
 
 class _JournalOf:
