@@ -57,7 +57,7 @@ def sweep(context: ExecutionContext) -> Swept:
         return Swept()
     waiting = _Waiting(context)
     lost = [row for row in due if not waiting.holds(parcel_of(row))]
-    rescued = [row for row in lost if row.not_before_ms < (row.run_at_ms or 0)]
+    rescued = [row for row in lost if row.not_before_ms < (row.run_at_ms or 0) and not _is_in_hand(context, row)]
     poisoned = [row for row in rescued if _is_poison(row)]
     _look_again_later(context, due, rescued, now_ms)
     _quarantine(context, poisoned, now_ms)
@@ -67,6 +67,11 @@ def sweep(context: ExecutionContext) -> Swept:
     for row in rescued:
         context.record.event("rescued", key=row.key, state=row.state.value, rescues=row.rescues + 1)
     return Swept(delivered=len(parcels), quarantined=len(poisoned))
+
+
+def _is_in_hand(context: ExecutionContext, row: IntentRow) -> bool:
+    """Whether a living worker has it: it may take longer than we look away, and waits in no queue meanwhile."""
+    return context.guard.is_leased(row.type, row.key)
 
 
 def _is_poison(row: IntentRow) -> bool:

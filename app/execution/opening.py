@@ -8,7 +8,7 @@ from app.job_safety.outcome import Venue
 from app.journal import audit, meta, restore
 
 MAX_TRIES = 5
-HISTORY_MS = 24 * 3600 * 1000
+HISTORY_MS = 7 * 24 * 3600 * 1000
 """How far back orders with our prefix are looked for when the journal has no history."""
 
 
@@ -44,7 +44,7 @@ def ensure_open(context: ExecutionContext, venue: Venue) -> bool:
             context.books.book_opening(
                 connection, venue=venue, balances=balances, positions=positions, watermarks=before, now_ms=opened_at_ms
             )
-            if has_our_orders and restore.has_no_history(connection):
+            if has_our_orders and restore.has_no_history(connection, venue=venue.value):
                 why = "this journal is new, and the account has orders of ours: reconcile first"
                 meta.set_kill_state(connection, state=KillState.HALT.value, reason=why)
                 restore.new_epoch(connection, now_ms=max(now_ms, opened_at_ms))
@@ -71,11 +71,12 @@ def _newest_trades(context: ExecutionContext, venue: Venue) -> dict[str, int]:
 
 def _has_orders_of_ours(context: ExecutionContext, venue: Venue) -> bool:
     with context.journal.read() as connection:
-        if not restore.has_no_history(connection):
+        if not restore.has_no_history(connection, venue=venue.value):
             return False
-    now_ms = context.gateway.server_time(venue).server_time_ms
+    since_ms = context.gateway.server_time(venue).server_time_ms - HISTORY_MS
     return any(
         order.client_order_id.startswith(CLIENT_ORDER_ID_PREFIX)
         for symbol in context.symbols.get(venue, ())
-        for order in context.gateway.all_orders(venue, symbol, now_ms - HISTORY_MS)
+        for is_algo in ((False, True) if venue is Venue.USDM else (False,))
+        for order in context.gateway.all_orders(venue, symbol, since_ms, is_algo=is_algo)
     )

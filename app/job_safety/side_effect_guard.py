@@ -47,6 +47,7 @@ class SideEffectGuard:
         self._names = names
         self._lease_ttl_ms = lease_ttl_ms
         self._result_ttl_s = result_ttl_s
+        self._redis = redis
         self._settle = redis.register_script(scripts.source("settle_guard"))
 
     def renew(self, effect_type: str, key: str, token: Token) -> bool:
@@ -64,6 +65,18 @@ class SideEffectGuard:
     def bury(self, effect_type: str, key: str, owner: str) -> bool:
         """Drop the lease of an owner that is known to be dead."""
         return self._run(effect_type, key, [f"{owner}#", "bury"])
+
+    def is_leased(self, effect_type: str, key: str) -> bool:
+        """Return whether somebody works on it now; a lease outlives a dead owner by its own length at most.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer.
+        """
+        try:
+            value = self._redis.get(self._names.guard(effect_type, key))
+        except RedisError as error:
+            raise StoreUnavailableError(f"redis: {error}") from error
+        return isinstance(value, bytes) and value.startswith(b"L:")
 
     def _run(self, effect_type: str, key: str, arguments: list[str | int]) -> bool:
         try:

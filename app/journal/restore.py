@@ -5,9 +5,11 @@ from sqlalchemy import Connection, select, update
 from app.journal import schema
 
 
-def has_no_history(connection: Connection) -> bool:
-    """Return whether this journal has never dispatched anything."""
-    return connection.execute(select(schema.attempts.c.key).limit(1)).first() is None
+def has_no_history(connection: Connection, *, venue: str) -> bool:
+    """Return whether this journal has never dispatched anything to `venue`."""
+    attempts, intents = schema.attempts, schema.intents
+    query = select(attempts.c.key).join(intents, intents.c.key == attempts.c.key).where(intents.c.venue == venue)
+    return connection.execute(query.limit(1)).first() is None
 
 
 def new_epoch(connection: Connection, *, now_ms: int) -> None:

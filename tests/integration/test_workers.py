@@ -4,17 +4,27 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from redis import Redis
 from rq import Callback, Queue
 
+from app.clock import SystemClock
+from app.composition import compose
 from app.delivery import Parcel
+from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
+from app.job_safety.admission import Admitted, EffectKind
 from app.job_safety.state import IntentState
+from app.settings import load_settings
+from app.wiring import open_installation
+from tests.support.clock import FakeClock
 from tests.support.nursery import Nursery
 from tests.support.paper_process import PaperProcess
 from tests.support.redis_server import RedisServer
 from tests.support.system import System, system
+from workers.sweeper import MAX_RESCUES, sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 RQ = str(Path(sys.executable).parent / "rq")
@@ -241,3 +251,54 @@ def test_order_enqueued_while_redis_is_down_is_delivered_when_it_is_back(here: S
     rows = here.wait_until_booked("before", "meanwhile")
     assert [(row.state, row.attempt) for row in rows] == [("FILLED", 1), ("FILLED", 1)]
     assert here.problems() == []
+
+
+# Rescue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeper:
+    """A sweeper in this process, whose time is ours."""
+
+    context: ExecutionContext
+    clock: FakeClock
+    redis: Redis
+
+    def sweep(self, times: int) -> None:
+        """Sweep again and again; whoever takes what is delivered gets nowhere with it."""
+        self.clock.advance(max(SystemClock().now_ms() - self.clock.now_ms(), 0))
+        for _ in range(times):
+            sweep(self.context)
+            self.redis.delete("rq:queue:orders")
+            self.clock.advance(REDELIVER_AFTER_MS + 1)
+
+
+@pytest.fixture
+def keeper(here: System) -> Iterator[Keeper]:
+    clock = FakeClock(SystemClock().now_ms())
+    installation = open_installation(load_settings(here.environment, here.folder), clock)
+    yield Keeper(context=compose(installation, "sweeper-of-the-test"), clock=clock, redis=installation.redis)
+    installation.redis.close()
+    installation.journal.close()
+
+
+def test_order_that_its_workers_do_not_survive_is_quarantined(here: System, keeper: Keeper) -> None:
+    here.order("poison", valid_for_s=600)
+    keeper.sweep(1)
+    assert here.row("poison").rescues == 0, "it waits in its queue"
+    keeper.sweep(MAX_RESCUES)
+    assert (here.row("poison").state, here.row("poison").rescues) == ("RECEIVED", MAX_RESCUES)
+    keeper.sweep(1)
+    row = here.row("poison")
+    assert (row.state, row.rescues, row.attempt) == ("QUARANTINED", 0, 0)
+    assert "poison" in (row.reason or "")
+
+
+def test_order_in_the_hands_of_a_living_worker_is_not_taken_for_poison(here: System, keeper: Keeper) -> None:
+    here.order("slow", valid_for_s=600)
+    context = keeper.context
+    answer = context.admission.ask("order", "slow", kind=EffectKind.OPEN, venue="usdm")
+    assert isinstance(answer, Admitted)
+    with context.leases.keep("order", "slow", answer.token):
+        keeper.sweep(2 * MAX_RESCUES)
+    assert (here.row("slow").state, here.row("slow").rescues) == ("RECEIVED", 0)

@@ -221,30 +221,20 @@ def test_reduction_is_sent_again_without_a_witness_after_the_longest_lag(
         witness_time_ms=st.integers(FENCE - 3_000, FENCE + 3_000),
     ),
     after_fence_ms=st.integers(0, 60_000),
-    healthy=st.booleans(),
-    opens_risk=st.booleans(),
-    is_over=st.booleans(),
-    explained=st.booleans(),
+    facts=st.fixed_dictionaries({name: st.booleans() for name in ("healthy", "opens_risk", "is_over", "explained")}),
 )
 def test_no_verdict_rests_on_less_than_answers_and_a_clean_list_and_nothing_that_is_over_is_sent(
-    evidence: Evidence, after_fence_ms: int, healthy: bool, opens_risk: bool, is_over: bool, explained: bool
+    evidence: Evidence, after_fence_ms: int, facts: dict[str, bool]
 ) -> None:
-    given_verdict = verdict(
-        evidence,
-        after_fence_ms=after_fence_ms,
-        healthy=healthy,
-        opens_risk=opens_risk,
-        is_over=is_over,
-        explained=explained,
-    )
+    given_verdict = verdict(evidence, after_fence_ms=after_fence_ms, **facts)
     if given_verdict is not Verdict.WAIT:
         assert enough_answers(evidence, RULES)
         assert evidence.clean_listing_ms
-        assert (given_verdict is Verdict.CLOSE) == is_over
-    if given_verdict is Verdict.ABSENT and opens_risk:
+        assert (given_verdict is Verdict.CLOSE) == facts["is_over"]
+    if given_verdict is Verdict.ABSENT and facts["opens_risk"]:
         assert evidence.witness_order_id
         assert evidence.witness_time_ms > FENCE
-        assert healthy
+        assert facts["healthy"]
 
 
 # In the journal

@@ -24,7 +24,6 @@ from app.journal.fence import is_before, next_fence, unpack
 
 S = IntentState
 DOCS = Path(__file__).parents[2] / "docs" / "explanation" / "protocol.md"
-PAIRS = list(itertools.product(S, S))
 
 NEVER_EXECUTED = {S.RECEIVED, S.RETRY_WAIT, S.REJECTED, S.EXPIRED}
 ORDER_MOVES = {
@@ -60,13 +59,13 @@ def is_legal(kind: str, before: IntentState, after: IntentState) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["order", "cancel", "position", "ledger", "pnl", "signal"])
-@pytest.mark.parametrize(("before", "after"), PAIRS)
-def test_every_pair_of_states_is_a_move_or_is_refused(kind: str, before: IntentState, after: IntentState) -> None:
-    if is_legal(kind, before, after):
-        assert advance(kind, before, after) is after
-    else:
-        with pytest.raises(IllegalTransitionError, match=f"{kind}: {before} -> {after}"):
-            advance(kind, before, after)
+def test_every_pair_of_states_is_a_move_or_is_refused(kind: str) -> None:
+    for before, after in itertools.product(S, S):
+        if is_legal(kind, before, after):
+            assert advance(kind, before, after) is after
+        else:
+            with pytest.raises(IllegalTransitionError, match=f"{kind}: {before} -> {after}"):
+                advance(kind, before, after)
 
 
 def test_order_is_dispatched_from_nowhere_but_the_sendable_states() -> None:

@@ -65,7 +65,7 @@ def run(plan: Plan) -> Result:
         klines = ["--klines", str(plan.klines), "--klines-symbol", KLINES_SYMBOL] if plan.klines else []
         system.start_exchange(["--seed", str(plan.seed), "--limits", "wide", "--history", "0", *klines])
         exchange = _Control(system.settings.exchange.futures_url or "")
-        exchange.post("faults", {"rules": [_latency()]})
+        exchange.post("faults", {"seed": plan.seed, "rules": _latency()})
         installation = open_installation(system.settings, clock)
         system.start_supervisor("urgent=1,orders=2")
         source = from_klines(plan.klines, plan.intents) if plan.klines else from_seed(plan.seed, plan.intents)
@@ -189,9 +189,14 @@ def _finished(installation: Installation) -> int:
         return connection.execute(query).scalar() or 0
 
 
-def _latency() -> dict[str, object]:
-    match = {"method": "POST", "path": "/*/order"}
-    return {"name": "latency", "action": "delay_reply_ms", "ms": LATENCY_MS, "match": match}
+def _latency() -> list[dict[str, object]]:
+    """Half of the orders are executed late, so that a worker dies before its order exists; all are answered late."""
+    orders = {"method": "POST", "path": "/*/order"}
+    late = {"action": "delay_before_ms", "ms": LATENCY_MS, "match": {**orders, "probability": 0.5}}
+    return [
+        {"name": "slow way there", **late},
+        {"name": "slow way back", "action": "delay_reply_ms", "ms": LATENCY_MS, "match": orders},
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
