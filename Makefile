@@ -57,6 +57,14 @@ lint: $(INSTALLED) ## check style, types and layers
 .PHONY: check
 check: lint test ## lint, then test: run it before you send a change
 
+.PHONY: peers
+peers: $(INSTALLED) ## kill workers of other job queues and of ours, side by side (10 minutes; Linux)
+	@.venv/bin/python -m bench.peers $(ARGS)
+
+.PHONY: recovery
+recovery: $(INSTALLED) ## measure how soon a killed worker's order goes on (3 minutes; Linux)
+	@.venv/bin/python -m bench.recovery $(ARGS)
+
 .PHONY: check-ops
 check-ops: ## check the files in ops/ with the tools that read them (installs those by apt)
 	@bash ops/check-ops.sh

@@ -63,10 +63,12 @@ class Reconciler:
     def settle_doubts(self) -> int:
         """Take one step for every order in doubt that is due, venue by venue; return how many were looked at."""
         count = 0
-        for venue in Venue:
+        now_ms = self._context.clock.now_ms()
+        with self._context.journal.read() as connection:
+            venues = intents.venues_in_doubt(connection, now_ms=now_ms)
+        for venue in (venue for venue in Venue if venue.value in venues):
             if self._is_paused(venue):
                 continue
-            now_ms = self._context.clock.now_ms()
             with self._context.journal.read() as connection:
                 rows = intents.doubts_due(connection, venue=venue.value, now_ms=now_ms, limit=BATCH)
             for row in rows:

@@ -128,6 +128,13 @@ def due_for_delivery(connection: Connection, *, now_ms: int, limit: int) -> list
     return _rows(connection, select(_T).where(_T.c.run_at_ms <= now_ms, mine).order_by(_T.c.run_at_ms).limit(limit))
 
 
+def venues_in_doubt(connection: Connection, *, now_ms: int) -> set[str]:
+    """Return the venues that have an order in doubt whose `run_at_ms` has come."""
+    doubtful = _T.c.state.in_([state.value for state in DOUBTFUL])
+    query = select(_T.c.venue).where(_T.c.type == "order", doubtful, _T.c.run_at_ms <= now_ms).distinct()
+    return set(connection.execute(query).scalars())
+
+
 def doubts_due(connection: Connection, *, venue: str, now_ms: int, limit: int) -> list[IntentRow]:
     """Return orders of `venue` in doubt whose `run_at_ms` has come, oldest first."""
     doubtful = _T.c.state.in_([state.value for state in DOUBTFUL])

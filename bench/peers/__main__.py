@@ -1,7 +1,7 @@
 """Kill workers of other job queues and of ours while orders are on the wire; count what is executed twice or never.
 
 `python -m bench.peers` (or `make peers`) measures everybody one after the other, in ten minutes at most, writes JSON
-into bench/results/ and the table into docs/explanation/peers.md. Linux only. CONTRIBUTING.md says how to install.
+into bench/results/ and the table into docs/explanation/peers.md. Linux only.
 """
 
 import argparse
@@ -42,7 +42,9 @@ def main() -> int:
     result = {"plan": asdict(plan), "machine": facts, "rows": [asdict(row) for row in rows]}
     path = output.write_json("peers", result)
     table = [row.cells() for row in rows]
-    sys.stdout.write("\n".join([*output.plain(HEAD, table), *_notes(rows), f"written: {path.relative_to(output.ROOT)}\n"]))
+    sys.stdout.write(
+        "\n".join([*output.plain(HEAD, table), *_notes(rows), f"written: {path.relative_to(output.ROOT)}\n"])
+    )
     if not asked.only and len(rows) > len(KINDS):
         output.write_page("peers", [*output.markdown(HEAD, table), "", *_told(plan, facts, rows)])
     if asked.keep:
@@ -76,12 +78,9 @@ def _notes(rows: list[Row]) -> list[str]:
 
 def _told(plan: Plan, facts: dict[str, str], rows: list[Row]) -> list[str]:
     day = time.strftime("%Y-%m-%d", time.gmtime())
-    return [
-        f"Measured on {day} by `python -m bench.peers --orders {plan.orders} --kills {plan.kills} --seed {plan.seed}`, "
-        f"in {sum(row.seconds for row in rows)} s, on",
-        "",
-        *machine.lines(facts),
-    ]
+    command = f"python -m bench.peers --orders {plan.orders} --kills {plan.kills} --seed {plan.seed}"
+    seconds = sum(row.seconds for row in rows)
+    return [f"Measured on {day} by `{command}`, in {seconds} s, on", "", *machine.lines(facts)]
 
 
 if __name__ == "__main__":

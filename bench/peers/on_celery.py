@@ -13,7 +13,7 @@
 
 import os
 
-from celery import Celery
+from celery import Celery  # type: ignore[import-not-found]  # not among the project's requirements
 
 from bench.peers.work import place as _place
 
@@ -34,7 +34,7 @@ app.conf.update(
 )
 
 
-@app.task(name="place")
+@app.task(name="place")  # type: ignore[untyped-decorator]
 def place(client_id: str) -> None:
     """Place one order."""
     _place(client_id)

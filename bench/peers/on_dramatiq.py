@@ -8,17 +8,15 @@
 
 import os
 
-import dramatiq
-from dramatiq.brokers.redis import RedisBroker
+import dramatiq  # type: ignore[import-not-found]  # not among the project's requirements
+from dramatiq.brokers.redis import RedisBroker  # type: ignore[import-not-found]
 
 from bench.peers.work import place as _place
 
-dramatiq.set_broker(
-    RedisBroker(url=os.environ.get("REDIS_URL"), heartbeat_timeout=5_000, maintenance_chance=1_000_000)
-)
+dramatiq.set_broker(RedisBroker(url=os.environ.get("REDIS_URL"), heartbeat_timeout=5_000, maintenance_chance=1_000_000))
 
 
-@dramatiq.actor
+@dramatiq.actor  # type: ignore[untyped-decorator]
 def place(client_id: str) -> None:
     """Place one order."""
     _place(client_id)

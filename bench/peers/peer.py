@@ -11,6 +11,7 @@ from redis import Redis
 
 from app.clock import SystemClock
 from app.embedded.redis_server import ensure_redis, stop_redis
+from bench.output import ROOT
 from bench.peers import processes
 from bench.peers.plan import WORKERS, Row
 from bench.peers.sink import Sink
@@ -59,7 +60,7 @@ class Peer:
         self._environment = {"REDIS_URL": url, "SINK_URL": self._sink.url, **dict(self.kind.environment)}
         self._log = (self.folder / "workers.log").open("ab")
         self._feeder = subprocess.Popen(
-            [str(self.python), "-m", "bench.peers.feed", self.kind.module], env=self._environment, cwd=processes.ROOT,
+            [str(self.python), "-m", "bench.peers.feed", self.kind.module], env=self._environment, cwd=ROOT,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, bufsize=1,
         )  # fmt: skip
         self.tend()

@@ -8,7 +8,7 @@ from typing import Final
 from bench.output import ROOT
 
 FOLDER: Final = ROOT / "var" / "peers-venv"
-PINNED: Final = ("rq==2.12.0", "celery==5.7.0", "dramatiq==2.2.1", "redis==8.1.0", "kombu==5.7.0")
+PINNED: Final = ("rq==2.12.0", "celery[redis]==5.7.0", "dramatiq==2.2.1", "redis==8.1.0", "kombu==5.7.0")
 PYTHON: Final = FOLDER / "bin" / "python"
 
 
@@ -17,8 +17,8 @@ def ensure() -> Path:
     made_with = FOLDER / "pinned.txt"
     if not (made_with.exists() and made_with.read_text(encoding="utf-8").split() == list(PINNED)):
         sys.stderr.write(f"installing {', '.join(PINNED)} into var/{FOLDER.name}\n")
-        subprocess.run([sys.executable, "-m", "venv", "--clear", FOLDER], check=True)
-        pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(FOLDER)], check=True)
+        pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
         subprocess.run([*pip, *PINNED], check=True)
         made_with.write_text("\n".join(PINNED), encoding="utf-8")
     return PYTHON

@@ -188,7 +188,7 @@ def bad_answers(random: Random) -> list[dict[str, Any]]:
     chosen = random.sample(BAD_ANSWERS, 4)
     rules = [
         {**rule, "name": str(rule.get("canned", rule["action"])),
-         "match": {"method": "POST", "path": ORDER_PATH, "probability": 0.1}}
+         "match": {"method": "POST", "path": ORDER_PATH, "probability": 0.5}}
         for rule in chosen
     ]  # fmt: skip
     lag = {"name": "lag", "action": "read_lag_ms", "ms": 1_000, "match": {"method": "GET", "probability": 0.2}}

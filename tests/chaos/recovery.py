@@ -14,7 +14,8 @@ from typing import Any
 
 from app.journal.rows import AttemptRow
 
-PID = re.compile(r"-(\d+)-[0-9a-f]{8}(-\w+)?$")
+OWNER = re.compile(r"-([a-z]+-\d+)-[0-9a-f]{12}(-\w+)?$")
+"""The role in the name of a process start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +61,17 @@ def recovery_ms(
     told: Sequence[Event], deaths: Deaths, attempts: Mapping[str, Sequence[AttemptRow]]
 ) -> list[float]:
     """Return for every intent that a killed worker was dispatching how long it took until it went on."""
-    noticed = {one.fields["pid"]: one.at_ms for one in told if one.name == "child_ended" and one.fields.get("code") == -9}
     found: list[float] = []
+    ended: dict[str, Event] = {}
     for one in told:
+        if one.name == "child_ended" and one.fields.get("code") == -9:
+            ended[one.fields["role"]] = one
         dead = str(one.fields.get("dead", ""))
-        match = PID.search(dead)
-        if one.name != "rescued" or match is None or int(match[1]) not in noticed:
+        match = OWNER.search(dead)
+        if one.name != "rescued" or match is None or match[1] not in ended:
             continue
-        died_ms = deaths.of(int(match[1]), noticed[int(match[1])])
+        end = ended[match[1]]
+        died_ms = deaths.of(end.fields["pid"], end.at_ms)
         tries = attempts.get(str(one.fields["key"]))
         if died_ms is None or tries is None:
             continue

@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from redis.exceptions import RedisError
+from sqlalchemy import or_, select
 
 from app.job_safety import keys
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.faults import FaultPoint
-from app.job_safety.state import LIVE, TERMINAL_STATES
-from app.journal import attempts
+from app.job_safety.state import DOUBTFUL, TERMINAL_STATES
+from app.journal import attempts, schema
+from app.journal.rows import IntentRow, intent_row
 from app.producer import Producer, Status
 from tests.chaos.checkers import Findings, check
-from tests.chaos.faults import Mode
+from tests.chaos.faults import LAG_MS, Mode
 from tests.chaos.recovery import Deaths, Event, events, percentile, recovery_ms
-from tests.chaos.workload import Wish, market
+from tests.chaos.workload import MAY_EXPIRE, Wish, market
 from tests.support.nursery import Nursery, Process
 from tests.support.paper_process import PaperProcess
 from tests.support.redis_server import RedisServer
@@ -45,7 +47,7 @@ poll: {interval_ms: 100, weight_share: "0.9"}
 PRICES = ("--price", "BTCUSDT=20000", "--price", "ETHUSDT=1000", "--deposit", "futures:USDT:10000000",
           "--deposit", "spot:USDT:10000000")  # fmt: skip
 LEASE_S = 1.0
-POLL_S = 0.05
+POLL_S = 0.1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -187,10 +189,13 @@ class Arena:
 
     # How it comes to rest
 
-    def unsettled(self) -> list[str]:
-        """Return the keys that are not finished and booked."""
-        rows = (self.here.row(key) for key in self.wishes)
-        return [row.key for row in rows if row.state not in TERMINAL_STATES or row.booked_at_ms is None]
+    def unsettled(self) -> list[IntentRow]:
+        """Return what is not finished and booked."""
+        table = schema.intents
+        finished = table.c.state.in_([state.value for state in TERMINAL_STATES])
+        query = select(table).where(or_(~finished, table.c.booked_at_ms.is_(None)))
+        with self.here.installation.journal.read() as connection:
+            return [intent_row(dict(row)) for row in connection.execute(query).mappings() if row["key"] in self.wishes]
 
     def end_pauses(self) -> None:
         """Let the time pass for which the exchange wants to be left alone."""
@@ -204,23 +209,19 @@ class Arena:
         Returns the keys that are not.
         """
         deadline = time.monotonic() + timeout_s
-        number, next_witness = 0, 0.0
+        next_witness = 0.0
         while True:
             beside()
             self.end_pauses()
             with contextlib.suppress(StoreUnavailableError):
                 left = self.unsettled()
-                if not left:
-                    return []
-                now = time.monotonic()
-                if now > deadline:
-                    return left
-                doubtful = [row for row in map(self.here.row, left) if row.state not in LIVE]
-                if now >= next_witness and doubtful:
+                if not left or time.monotonic() > deadline:
+                    return [row.key for row in left]
+                needy = [row for row in left if row.state in DOUBTFUL and not row.key.startswith("witness")]
+                if needy and time.monotonic() >= next_witness:
                     # An order of ours on the same symbol, taken after the fence, shows that the read side is past it.
-                    next_witness = now + 1.5
-                    for venue, symbol in sorted({(row.venue, row.symbol) for row in doubtful if row.symbol and row.venue}):
-                        number += 1
+                    next_witness = time.monotonic() + 1.5
+                    for venue, symbol in sorted({(str(row.venue), str(row.symbol)) for row in needy}):
                         self.submit([market(f"witness-{time.monotonic_ns()}", venue=venue, symbol=symbol)])
             time.sleep(POLL_S)
 
@@ -282,43 +283,60 @@ def matrix_round(
     """
     wishes: list[Wish] = []
     rules: list[dict[str, Any]] = []
+    # First those that make everybody pause, so that they are sent while they are valid.
+    turns = sorted(chosen, key=lambda mode: not mode.closes_the_venue)
     for number in range(orders):
-        mode = chosen[number % len(chosen)]
+        mode = turns[number % len(turns)]
         key = f"{name}-{number:02d}"
         # After a ban nobody sends until it is over: what may expire does so, and is never sent.
-        wish = market(key, valid_for_s=8 if mode.closes_the_venue else 600)
-        ends = wish.ends | ({"EXPIRED"} if mode.closes_the_venue else set())
-        wishes.append(Wish(intent=wish.intent, ends=frozenset(ends)))
+        wish = market(key, valid_for_s=25 if mode.closes_the_venue else 600)
+        wishes.append(Wish(intent=wish.intent, ends=MAY_EXPIRE if mode.closes_the_venue else wish.ends))
         rules += mode.rules(client_order_id_of(one.here, key))
     before = set(one.wishes)
     one.here.exchange.faults(*rules)
     one.arm(points)
     assert one.submit(wishes)
-    extra = 0
-    deadline = time.monotonic() + timeout_s
-    while one.struck(points) != set(points) and time.monotonic() < deadline:
+    counts: Counter[str] = Counter()
+    extra, all_struck_at = 0, 0.0
+    started = time.monotonic()
+    while time.monotonic() < started + timeout_s:
         one.end_pauses()
-        if not [key for key in one.unsettled() if key not in before]:
+        now = time.monotonic()
+        if not counts:
+            seen = _struck_by_rule(one)
+            all_struck_at = all_struck_at or (now if all(seen[mode.name] for mode in chosen) else 0.0)
+            # What lags does so for a while and not for ever.
+            if all_struck_at and now > all_struck_at + LAG_MS / 1000:
+                counts = seen
+                one.here.exchange.faults()
+        is_quiet = all(row.key in before for row in one.unsettled())
+        if counts and is_quiet and one.struck(points) == set(points):
+            break
+        if is_quiet:
             extra += 1
             one.submit([market(f"{name}-more-{extra}")])
         time.sleep(POLL_S)
-    left = one.rest(timeout_s=max(20, round(deadline - time.monotonic())))
-    result = Result()
+    counts = counts or _struck_by_rule(one)
+    one.here.exchange.faults()
+    left = one.rest(timeout_s=60)
     one.note_markers(points)
-    struck_points = one.struck(points)
-    result.not_struck += [f"{name}: kill at {point}" for point in points if point not in struck_points]
-    result.struck.update({f"kill at {point}": 1 for point in struck_points})
-    result.kills = len(struck_points)
+    struck = one.struck(points)
+    result = Result(kills=len(struck))
+    result.not_struck += [f"{name}: kill at {point}" for point in points if point not in struck]
+    result.not_struck += [f"{name}: answer {mode.name}" for mode in chosen if not counts[mode.name]]
+    result.struck.update({f"kill at {point}": 1 for point in struck})
+    result.struck.update({f"answer {mode.name}": counts[mode.name] for mode in chosen})
+    result.cases = {(point.value, mode.name) for point in struck for mode in chosen}
+    result.findings.stranded += [f"{name}: {key}" for key in left]
+    one.disarm()
+    return result
+
+
+def _struck_by_rule(one: Arena) -> Counter[str]:
     counts: Counter[str] = Counter()
     for rule in one.here.exchange.control("GET", "faults")["rules"]:
         counts[rule["name"]] += rule["struck"]
-    result.struck.update({f"answer {mode_name}": count for mode_name, count in counts.items() if mode_name != "lag"})
-    result.not_struck += [f"{name}: answer {mode.name}" for mode in chosen if not counts[mode.name]]
-    result.cases = {(point.value, mode.name) for point in struck_points for mode in chosen}
-    result.findings.stranded += [f"{name}: {key}" for key in left]
-    one.here.exchange.faults()
-    one.disarm()
-    return result
+    return counts
 
 
 def _state(pid: int) -> str:

@@ -371,7 +371,7 @@ def test_reduce_only_state_lets_exits_and_cancels_through_and_nothing_else(here:
 
 def test_order_expires_when_its_validity_runs_out_before_it_could_be_sent(here: System, kill_key: Redis) -> None:
     kill_key.set(KILL_KEY, "true")
-    here.order("stale", valid_for_s=2)
+    here.order("stale", valid_for_s=4)
     (row,) = here.wait_until_booked("stale")
     assert (row.state, row.attempt) == ("EXPIRED", 0)
     kill_key.delete(KILL_KEY)
@@ -422,6 +422,6 @@ def test_orders_enqueued_by_the_command_line_are_waited_for_by_it(opened: Opener
     here.start_all()
     words = ("--symbol", "BTCUSDT", "--side", "BUY", "--quantity", "0.010")
     assert '"accepted"' in here.cli("enqueue", "order", "--key", "typed", *words)
-    here.cli("intents", "wait", "typed", "--timeout", "20s")
+    here.cli("intents", "wait", "typed", "--timeout", "50s")
     assert here.row("typed").state == "FILLED"
     assert here.problems() == []

@@ -150,14 +150,17 @@ def test_worker_on_two_queues_is_refused(here: System) -> None:
 
 
 def test_rq_info_shows_our_queues_and_workers(here: System) -> None:
+    here.start("worker", "orders")
     here.order("shown")
-    here.start("worker", "pnl")
+    here.wait_for_state("shown", "FILLED")
     wait_until_idle(here)
+    here.enqueue({"type": "cancel", "key": "waiting", "order_key": "shown"})
     told = rq(here, "info", "-u", here.redis.url)
     assert told.returncode == 0, told.stderr
-    assert "orders" in told.stdout
+    lines = {line.split()[0]: line for line in told.stdout.splitlines() if line}
+    assert "1 finished, 0 failed" in lines["orders"]
+    assert "1, 0 executing" in lines["urgent"]
     assert "1 workers" in told.stdout
-    assert "1 jobs total" in told.stdout
 
 
 # Stopping

@@ -16,6 +16,7 @@ from redis import Redis
 
 from app.delivery import QUEUES, Parcel
 from app.job_safety.faults import FaultPoint
+from app.journal.rows import AttemptRow
 from tests.support.nursery import Nursery
 from tests.support.paper_process import PaperProcess
 from tests.support.postgres import Postgres
@@ -120,7 +121,7 @@ def kill_at(run: Run, point: FaultPoint) -> int:
 
 def lose_quiet_order(run: Run) -> None:
     """Lose an order before it is sent, on a symbol where nothing else happens: there will be no witness."""
-    run.here.order(QUIET, symbol="ETHUSDT", quantity="0.500", valid_for_s=3)
+    run.here.order(QUIET, symbol="ETHUSDT", quantity="0.500", valid_for_s=6)
     marker = run.here.folder / "struck-quiet"
     faults = f"{FaultPoint.BEFORE_SEND.value}=kill@{marker}"
     assert run.here.run("worker", "orders", "--burst", faults=faults) == -signal.SIGKILL
@@ -153,8 +154,13 @@ def witness_until_booked(here: System, keys: Sequence[str]) -> None:
             here.order(f"witness-{count}", quantity="0.005")
         return False
 
-    here.until(look, "the orders of the killed workers to be booked", timeout_s=40)
+    here.until(look, "the orders of the killed workers to be booked")
     here.wait_until_booked(*(f"witness-{number}" for number in range(1, count + 1)))
+
+
+def sent(run: Run, point: FaultPoint) -> list[AttemptRow]:
+    """Return the attempts of an order, without those that a slow machine held back."""
+    return [attempt for attempt in run.here.attempts(key_of(point)) if attempt.outcome != "NOT_SENT"]
 
 
 @pytest.mark.parametrize("point", FaultPoint)
@@ -175,7 +181,7 @@ def test_books_are_exact_and_nothing_is_unexplained_after_all_of_them(run: Run) 
 
 @pytest.mark.parametrize("point", [FaultPoint.AFTER_DISPATCH_COMMIT, FaultPoint.BEFORE_SEND])
 def test_lost_order_is_sent_again_only_after_its_absence_was_proven(run: Run, point: FaultPoint) -> None:
-    first, second = run.here.attempts(key_of(point))
+    first, second = sent(run, point)
     assert (first.outcome, second.outcome) == ("ABSENT", "ACCEPTED")
     assert "witness_order_id" in (first.evidence or "")
     (order,) = run.here.exchange.orders_of(second.client_order_id)
@@ -185,7 +191,7 @@ def test_lost_order_is_sent_again_only_after_its_absence_was_proven(run: Run, po
 @pytest.mark.parametrize("point", [one for one in FaultPoint if one not in BEFORE_DISPATCH])
 def test_no_order_that_reached_the_exchange_is_sent_a_second_time(run: Run, point: FaultPoint) -> None:
     sent_again = point in {FaultPoint.AFTER_DISPATCH_COMMIT, FaultPoint.BEFORE_SEND}
-    assert len(run.here.attempts(key_of(point))) == (2 if sent_again else 1)
+    assert len(sent(run, point)) == (2 if sent_again else 1)
 
 
 def test_lost_order_on_a_quiet_symbol_expires_and_is_never_sent_again(run: Run) -> None:

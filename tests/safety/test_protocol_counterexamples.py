@@ -409,6 +409,21 @@ def test_cancel_of_an_order_in_doubt_bars_its_resend_and_cancels_what_is_found(w
     assert world.exchange.orders[0].status == "CANCELED"
 
 
+def test_cancel_of_a_lost_order_in_doubt_keeps_it_from_being_sent_again(world: World) -> None:
+    world.order(order_type="LIMIT", price=Decimal(90), valid_for_s=LONG)
+    world.finish(world.worker("k1"), send_place="lost")
+    cancel(world)
+    world.finish(world.worker("c1"))
+    world.pass_time(4_000)
+    world.exchange.foreign_order(SYMBOL)
+
+    reconcile_for(world, 45)
+    world.settle()
+
+    assert states(world) == {"k1": S.EXPIRED, "c1": S.DONE}
+    assert (len(world.attempts()), world.executions()) == (1, 0)
+
+
 def test_cancel_takes_the_quantity_that_was_filled_before_it_and_not_one_read_earlier(world: World) -> None:
     world.order(order_type="LIMIT", price=Decimal(90), quantity=Decimal(3))
     world.finish(world.worker("k1"))

@@ -35,7 +35,9 @@ SHRINK_RUNS = 200
 
 
 def _lags(*choices: int) -> st.SearchStrategy[tuple[int, ...]]:
-    return st.lists(st.sampled_from(choices), min_size=len(QUERIES), max_size=len(QUERIES)).map(tuple)
+    """Return lags that differ from question to question, or one for all."""
+    each = st.lists(st.sampled_from(choices), min_size=len(QUERIES), max_size=len(QUERIES)).map(tuple)
+    return each | st.sampled_from([(one,) * len(QUERIES) for one in choices])
 
 
 def _kinds(*choices: str) -> st.SearchStrategy[tuple[str, ...]]:
@@ -67,7 +69,7 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journal]:
 
 def choices_of(seed: int) -> list[int]:
     chance = random.Random(seed)
-    return [chance.randint(0, 255) for _ in range(chance.randint(60, 240))]
+    return [chance.randint(0, 255) for _ in range(chance.randint(40, 140))]
 
 
 def simulate(journal: Journal, setup: Setup, choices: list[int]) -> tuple[Run, Exception | None]:

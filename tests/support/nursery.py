@@ -38,7 +38,7 @@ class Process:
             self._code = self._nursery.ask({"do": "poll", "pid": self.pid})["code"]
         return self._code
 
-    def wait(self, timeout_s: int = 20) -> int:
+    def wait(self, timeout_s: int = 60) -> int:
         """Wait until it has ended, and return the exit code."""
         deadline = time.monotonic() + timeout_s
         while (code := self.poll()) is None:

@@ -26,18 +26,26 @@ from tests.support.redis_server import RedisServer
 T = TypeVar("T")
 
 CONFIG = """
-exchange: {recv_window_ms: 1000, connect_timeout_ms: 1000, read_timeout_ms: 3000, outer_deadline_ms: 4000}
+exchange:
+  recv_window_ms: 2000
+  pin_to_send_limit_ms: 1500
+  connect_timeout_ms: 1000
+  read_timeout_ms: 5000
+  outer_deadline_ms: 6000
 horizons:
   fence_margin_ms: 100
   absent_spread_usdm_ms: 300
   absent_spread_spot_ms: 300
   absent_spread_algo_ms: 300
   max_read_lag_ms: 600
-  healthy_for_ms: 4000
+  healthy_for_ms: 6000
 guard: {lease_ttl_ms: 1000, lease_renew_ms: 200}
 sweep: {interval_ms: 100}
 poll: {interval_ms: 100, weight_share: "0.9"}
 """
+"""Patient where a busy machine is slow, impatient where only the other end of a wait is tested."""
+
+POLICY = "valid_for_s: 300"
 
 
 @dataclass(slots=True)
@@ -124,7 +132,7 @@ class System:
         with self.installation.journal.read() as connection:
             return attempts.of_intent(connection, key)
 
-    def wait_for_state(self, key: str, *states: str, timeout_s: int = 30) -> IntentRow:
+    def wait_for_state(self, key: str, *states: str, timeout_s: int = 60) -> IntentRow:
         """Wait until the intent is in one of `states`."""
 
         def look() -> IntentRow | None:
@@ -133,7 +141,7 @@ class System:
 
         return self.until(look, f"{key} to be {' or '.join(states)}", timeout_s=timeout_s)
 
-    def wait_until_booked(self, *keys: str, timeout_s: int = 40) -> list[IntentRow]:
+    def wait_until_booked(self, *keys: str, timeout_s: int = 60) -> list[IntentRow]:
         """Wait until these intents are finished and booked; return their rows."""
 
         def look() -> list[IntentRow] | None:
@@ -143,7 +151,7 @@ class System:
 
         return self.until(look, f"{', '.join(keys)} to be booked", timeout_s=timeout_s)
 
-    def until(self, look: Callable[[], T | None], what: str, *, timeout_s: int = 30) -> T:
+    def until(self, look: Callable[[], T | None], what: str, *, timeout_s: int = 60) -> T:
         """Poll until `look` finds something; fail with the logs' tails if it does not."""
         deadline = time.monotonic() + timeout_s
         while not (found := look()):
@@ -159,7 +167,7 @@ class System:
             found[:] = self.checker.problems(self.exchange.truth(), expected_alarms=expected_alarms)
             return not found
 
-        deadline = time.monotonic() + 12
+        deadline = time.monotonic() + 20
         while not look() and time.monotonic() < deadline:
             time.sleep(0.2)
         return found
@@ -195,6 +203,7 @@ def system(
     """Yield an installation without any process yet; ends those that are running afterwards."""
     (folder / "config").mkdir(parents=True)
     (folder / "config" / "config.yaml").write_text(config)
+    (folder / "config" / "policy.yaml").write_text(POLICY)
     told = {
         "TRADING_MODE": "paper",
         "FILLONCE_HOME": str(folder / "home"),

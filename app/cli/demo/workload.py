@@ -11,7 +11,7 @@ from app.exchange.paper.market import read_candles
 from app.intents import Intent, OrderIntent
 from app.strategies.sma import Close, signals
 
-VALID_FOR_S: Final = 60
+VALID_FOR_S: Final = 90
 SYMBOLS: Final = (("BTCUSDT", "0.001"), ("ETHUSDT", "0.010"))
 KLINES_SYMBOL: Final = "BTCUSDT"
 KLINES_QUANTITY: Final = Decimal("0.0107")

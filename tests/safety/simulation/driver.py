@@ -100,27 +100,36 @@ class Run:
         if writer is not None:  # nobody else gets into the journal, so nobody else is asked
             self._go(writer, die=choice > 250)
             return
-        if choice < 120 or not runnable:
+        if choice < 90 or not runnable:
             self._go_on(runnable, choice)
-        elif choice < 165:
+        elif choice < 125:
             self._current = runnable[choice % len(runnable)]
-            self._go(self._current)
-        elif choice < 195:
+            self._go(self._current, fault=self._fault(self._current))
+        elif choice < 140:
             process = self._in_hand(runnable)
             faults = faults_at(process.where)
             self._go(process, fault=faults[self._next() % len(faults)] if faults else None)
-        elif choice < 205:
+        elif choice < 147:
             self._go(self._in_hand(runnable), die=True)
-        elif choice < 213:
+        elif choice < 155:
             process = self._in_hand(runnable)
             process.is_frozen = True
             self.script.append(f"freeze {process.name} at {process.where}")
         else:
             self._around(choice)
 
+    def _fault(self, process: Process) -> str | None:
+        """Return what happens to a placement: most go wrong, since that is what all of this is about."""
+        if process.where != "send:place":
+            return None
+        choice = self._next()
+        faults = faults_at(process.where)
+        return faults[choice % len(faults)] if choice > 70 else None
+
     def _go_on(self, runnable: list[Process], choice: int) -> None:
         if runnable:
-            self._go(self._in_hand(runnable))
+            process = self._in_hand(runnable)
+            self._go(process, fault=self._fault(process))
         else:
             self._start(choice)
 
@@ -128,16 +137,27 @@ class Run:
         """Do something that is no process' step."""
         world = self.world
         frozen = [process for process in world.processes if process.is_frozen]
-        if choice < 220 and frozen:
+        if choice < 162 and frozen:
             frozen[choice % len(frozen)].is_frozen = False
             self.script.append(f"wake {frozen[choice % len(frozen)].name}")
-        elif choice < 232:
+        elif choice < 195:
             pause_ms = PAUSES_MS[self._next() % len(PAUSES_MS)]
             self.script.append(f"{pause_ms} ms pass")
             world.pass_time(pause_ms)
+        elif choice < 222:
+            for _ in range(1 + choice % 4):
+                self.script.append("sweeper, reconciler and workers do what is due; a second passes")
+                world.round()
+                world.pass_time(1_000 + 1_600 * (choice % 2))
         elif choice < 244:
             self._start(self._next())
-        elif choice < 247:
+        else:
+            self._disturb(choice)
+
+    def _disturb(self, choice: int) -> None:
+        """Do what people and other programs do."""
+        world = self.world
+        if choice < 247:
             self.script.append("redis is flushed")
             world.redis.flushall()
         elif choice < 250:

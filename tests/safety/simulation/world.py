@@ -185,7 +185,7 @@ class World:
 
     def order(self, key: str = "k1", **changes: Any) -> str:
         """Enqueue an order: BUY 1 at the market unless told otherwise."""
-        fields = {"symbol": SYMBOL, "side": "BUY", "quantity": Decimal(1)} | changes
+        fields: dict[str, Any] = {"symbol": SYMBOL, "side": "BUY", "quantity": Decimal(1)} | changes
         return self.enqueue(OrderIntent(key=key, **fields))
 
     def row(self, key: str = "k1") -> IntentRow:
