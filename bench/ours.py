@@ -40,11 +40,12 @@ class Ours:
     """
 
     folder: Path
+    kill_at: frozenset[int] = frozenset()
     workers: int = WORKERS
     killed: dict[str, float] = field(default_factory=dict)
     """Wall-clock time of each kill, by the key of the order that was on the wire."""
     orders: int = 0
-    _armed: int = 0
+    _due: int = 0
     _clock: SystemClock = field(default_factory=SystemClock)
     _system: LocalSystem | None = None
     _parts: "_Parts | None" = None
@@ -94,18 +95,23 @@ class Ours:
         )  # fmt: skip
 
     def kill_next(self) -> None:
-        """Kill the next worker that is found with an order on the wire."""
-        self._armed += 1
+        """Kill the next worker that is found with an order on the wire, whatever the plan says."""
+        self._due += 1
 
     def tend(self) -> None:
         """Kill if a kill is due. Restarting is our own supervisor's work."""
-        if self._armed and self._running.killer.strike():
+        dispatched = self._dispatched() if self.kill_at else 0
+        due = self._due + sum(1 for number in self.kill_at if number <= dispatched)
+        if due > len(self.killed) and self._running.killer.strike():
             self.killed.setdefault(self._running.killer.keys[-1], self._clock.now_ms() / 1000)
-            self._armed -= 1
 
-    def is_settled(self) -> bool:
-        """Return whether every intent is finished and booked."""
-        return self._finished() == self.orders + WARM_UP and not self._armed
+    def killed_count(self) -> int:
+        """Return how many workers have been killed."""
+        return len(self.killed)
+
+    def finished_count(self) -> int:
+        """Return how many orders are finished and booked."""
+        return self._finished() - WARM_UP
 
     def measure(self, seconds: int) -> Row:
         """Count from the exchange's own history and the journal."""
@@ -123,7 +129,7 @@ class Ours:
             kills=len(self.killed),
             duplicates=sum(1 for client_order_id, _ in rows if accepted.get(client_order_id or "", 0) > 1),
             lost=self.orders - sum(1 for client_order_id, _ in rows if accepted.get(client_order_id or "")),
-            stuck=self.orders + WARM_UP - self._finished(),
+            stuck=self.orders - self.finished_count(),
             # A worker that was struck after its order had been settled has left nothing to go on with.
             goes_on_s=tuple(doubted[key] - at for key, at in self.killed.items() if key in doubted),
             seconds=seconds,
@@ -154,6 +160,11 @@ class Ours:
     def _running(self) -> "_Parts":
         assert self._parts is not None
         return self._parts
+
+    def _dispatched(self) -> int:
+        query = select(func.count()).select_from(schema.attempts).where(schema.attempts.c.attempt == 1)
+        with self._running.installation.journal.read() as connection:
+            return (connection.execute(query).scalar() or 0) - WARM_UP
 
     def _finished(self) -> int:
         table = schema.intents.c

@@ -6,6 +6,7 @@ into bench/results/ and the table into docs/explanation/peers.md. Linux only.
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -38,6 +39,7 @@ def main() -> int:
     python = venv.ensure()
     facts = machine.facts() | {"peers": ", ".join(venv.PINNED)}
     home = Path(tempfile.mkdtemp(prefix="peers-"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that whatever was started is stopped
     rows = _measure(plan, home, python, asked.only)
     result = {"plan": asdict(plan), "machine": facts, "rows": [asdict(row) for row in rows]}
     path = output.write_json("peers", result)
@@ -56,11 +58,11 @@ def main() -> int:
 
 
 def _measure(plan: Plan, home: Path, python: Path, only: str) -> list[Row]:
-    makers: list[tuple[str, Callable[[], Contestant]]] = [("fillonce", lambda: Ours(home / "ours"))]
+    makers: list[tuple[str, Callable[[], Contestant]]] = [("fillonce", lambda: Ours(home / "ours", plan.kill_at))]
     for number, kind in enumerate(KINDS):
         folder = home / str(number)
         title = f"{kind.name}, {kind.settings}, kill {kind.killed}"
-        makers.append((title, lambda kind=kind, folder=folder: Peer(kind, python, folder)))  # type: ignore[misc]  # bound now
+        makers.append((title, lambda kind=kind, folder=folder: Peer(kind, python, folder, plan.kill_at)))  # type: ignore[misc]  # bound now
     until_s = time.monotonic() + LIMIT_S
     rows = []
     for title, make in makers:

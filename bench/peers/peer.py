@@ -14,7 +14,7 @@ from app.embedded.redis_server import ensure_redis, stop_redis
 from bench.output import ROOT
 from bench.peers import processes
 from bench.peers.plan import WORKERS, Row
-from bench.peers.sink import Sink
+from bench.peers.sink import COUNTED, Sink
 from bench.peers.work import DONE
 
 START_S: Final = 60
@@ -42,6 +42,7 @@ class Peer:
     kind: Kind
     python: Path
     folder: Path
+    kill_at: frozenset[int]
     orders: int = 0
     _sink: Sink = field(init=False)
     _environment: dict[str, str] = field(default_factory=dict)
@@ -55,7 +56,8 @@ class Peer:
         self.folder.mkdir(parents=True)
         url = ensure_redis(self.folder, SystemClock()).url
         self._redis = Redis.from_url(url)
-        self._sink = Sink(kill=processes.kill_session_of if self.kind.kills_whole_worker else processes.kill_one)
+        kill = processes.kill_session_of if self.kind.kills_whole_worker else processes.kill_one
+        self._sink = Sink(kill=kill, kill_at=self.kill_at)
         self._sink.serve()
         self._environment = {"REDIS_URL": url, "SINK_URL": self._sink.url, **dict(self.kind.environment)}
         self._log = (self.folder / "workers.log").open("ab")
@@ -74,7 +76,7 @@ class Peer:
 
     def submit(self, number: int) -> None:
         """Enqueue one order."""
-        self._enqueue(f"order-{number:05d}")
+        self._enqueue(f"{COUNTED}{number:05d}")
         self.orders += 1
 
     def _enqueue(self, client_id: str) -> None:
@@ -84,10 +86,6 @@ class Peer:
         self._feeder.stdin.write(f"{client_id}\n")
         if not self._feeder.stdout.readline():
             raise RuntimeError(f"{self.kind.name}: the feeder died: see {self.folder / 'workers.log'}")
-
-    def kill_next(self) -> None:
-        """Kill the worker of the next order that the sink executes."""
-        self._sink.armed += 1
 
     def tend(self) -> None:
         """Start workers that are not running."""
@@ -100,9 +98,13 @@ class Peer:
                 command = [part.format(**words) for part in self.kind.command]
                 self._workers[number] = processes.start(command, self._environment, self._log, self.folder)
 
-    def is_settled(self) -> bool:
-        """Return whether every job has come to its end once."""
-        return self._done() == self.orders + WARM_UP and not self._sink.armed
+    def killed_count(self) -> int:
+        """Return how many workers have been killed."""
+        return len(self._sink.killed)
+
+    def finished_count(self) -> int:
+        """Return how many jobs have come to their end at least once."""
+        return self._done() - WARM_UP
 
     def _done(self) -> int:
         assert self._redis is not None
@@ -113,7 +115,7 @@ class Peer:
     def measure(self, seconds: int) -> Row:
         """Count from the sink's own record."""
         sink = self._sink
-        counts = {name: len(times) for name, times in sink.executed.items() if name.startswith("order-")}
+        counts = {name: len(times) for name, times in sink.executed.items() if name.startswith(COUNTED)}
         return Row(
             name=self.kind.name,
             settings=self.kind.settings,
@@ -122,7 +124,7 @@ class Peer:
             kills=len(sink.killed),
             duplicates=sum(1 for count in counts.values() if count > 1),
             lost=self.orders - len(counts),
-            stuck=self.orders + WARM_UP - self._done(),
+            stuck=self.orders - self.finished_count(),
             goes_on_s=tuple(sink.went_on_s(name) for name in sink.killed),
             seconds=seconds,
         )

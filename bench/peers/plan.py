@@ -19,8 +19,8 @@ LATENCY_MS: Final = 30
 WAIT_S: Final = 90
 """How long after the last kill a killed job may take to go on. What takes longer counts as stuck."""
 
-TAIL_S: Final = 20
-"""The least time after the last order."""
+QUIET_S: Final = 15
+"""Nor is anybody stopped who has finished an order within this time: slow is not stuck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Plan:
 
     @property
     def kill_at(self) -> frozenset[int]:
-        """After which orders a worker is killed: one in each of equal parts of the first half of the run.
+        """Whose workers are killed, by the number of orders sent before: one in each of equal parts of the first half.
 
         In the second half nobody is killed, so that everybody has the time and the traffic to recover.
         """
@@ -83,17 +83,20 @@ class Contestant(Protocol):
     def submit(self, number: int) -> None:
         """Enqueue one order."""
 
-    def kill_next(self) -> None:
-        """Kill a worker as soon as an order of its is on the wire."""
-
     def tend(self) -> None:
         """Do what a process manager does: start again what has died."""
 
-    def is_settled(self) -> bool:
-        """Return whether every order has gone through to its end."""
+    def killed_count(self) -> int:
+        """Return how many workers have been killed. Kills are the contestant's own: they strike on the wire."""
+        ...
+
+    def finished_count(self) -> int:
+        """Return how many orders have gone through to their end."""
+        ...
 
     def measure(self, seconds: int) -> Row:
         """Count."""
+        ...
 
     def stop(self) -> None:
         """End everything that was started."""

@@ -16,6 +16,9 @@ from typing import Any
 
 from bench.peers.plan import LATENCY_MS
 
+COUNTED = "order-"
+"""How the client ids of the plan's orders begin; others only warm up."""
+
 OnTheWire = Callable[[int], None]
 """Kills the worker of this process id."""
 
@@ -25,9 +28,11 @@ class Sink:
     """The orders, by client id, with the times at which each was executed."""
 
     kill: OnTheWire
+    kill_at: frozenset[int] = frozenset()
     executed: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     killed: dict[str, float] = field(default_factory=dict)
-    armed: int = 0
+    orders: int = 0
+    """Different orders executed so far."""
     url: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _server: ThreadingHTTPServer | None = None
@@ -45,12 +50,12 @@ class Sink:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def take(self, client_id: str, pid: int) -> dict[str, Any]:
-        """Execute an order; if a kill is due, kill its sender while the answer is still on its way."""
+        """Execute an order; if its number is among those of the plan, kill its sender before it is answered."""
         with self._lock:
+            is_new = client_id.startswith(COUNTED) and client_id not in self.executed
             self.executed[client_id].append(time.monotonic())
-            is_due = self.armed > 0 and client_id not in self.killed
-            self.armed -= is_due
-            if is_due:
+            self.orders += is_new
+            if is_new and self.orders in self.kill_at:
                 self.kill(pid)
                 self.killed[client_id] = time.monotonic()
         time.sleep(LATENCY_MS / 1000)

@@ -182,11 +182,6 @@ class Arena:
         """Return which of the points have struck."""
         return {point for point in points if self.marker(point).exists()}
 
-    def note_markers(self, points: Collection[FaultPoint]) -> None:
-        """Remember when the points struck: those are deaths."""
-        for point in self.struck(points):
-            self.deaths.markers.append(self.marker(point).stat().st_mtime_ns / 1_000_000)
-
     # How it comes to rest
 
     def unsettled(self) -> list[IntentRow]:
@@ -319,7 +314,6 @@ def matrix_round(
     counts = counts or _struck_by_rule(one)
     one.here.exchange.faults()
     left = one.rest(timeout_s=60)
-    one.note_markers(points)
     struck = one.struck(points)
     result = Result(kills=len(struck))
     result.not_struck += [f"{name}: kill at {point}" for point in points if point not in struck]
@@ -328,6 +322,68 @@ def matrix_round(
     result.struck.update({f"answer {mode.name}": counts[mode.name] for mode in chosen})
     result.cases = {(point.value, mode.name) for point in struck for mode in chosen}
     result.findings.stranded += [f"{name}: {key}" for key in left]
+    one.disarm()
+    return result
+
+
+MID_DISPATCH = (
+    FaultPoint.AFTER_ADMISSION,
+    FaultPoint.AFTER_DISPATCH_COMMIT,
+    FaultPoint.AFTER_SEND,
+    FaultPoint.IN_SETTLE_TRANSACTION,
+)
+
+
+def recovery_round(one: Arena, *, name: str, times: int, timeout_s: int = 30) -> Result:
+    """Kill a worker in the middle of its only order, wait until all is well, and again: nothing else disturbs it."""
+    result = Result()
+    for number in range(times):
+        point = MID_DISPATCH[number % len(MID_DISPATCH)]
+        one.arm([point])
+        one.submit([market(f"{name}-{number:02d}")])
+        deadline = time.monotonic() + timeout_s
+        while not one.struck([point]) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if not one.struck([point]):
+            result.not_struck.append(f"{name}: kill at {point}")
+            continue
+        one.deaths.markers.append(one.marker(point).stat().st_mtime_ns / 1_000_000)
+        result.kills += 1
+        result.struck[f"kill at {point}"] += 1
+        result.findings.stranded += one.rest(timeout_s=timeout_s)
+    return result
+
+
+def zombie_round(one: Arena, points: Sequence[FaultPoint], *, name: str, timeout_s: int = 90) -> Result:
+    """Stop a worker at every point for three leases while others go on with its order, then let it go on too."""
+    result = Result()
+    one.arm(points)
+    since: dict[int, float] = {}
+    woken, count = 0, 0
+    deadline = time.monotonic() + timeout_s
+
+    def wake() -> None:
+        nonlocal woken
+        for pid in one.stopped():
+            since.setdefault(pid, time.monotonic())
+            if time.monotonic() >= since[pid] + 3 * LEASE_S:
+                since.pop(pid)
+                woken += 1
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    while one.struck(points) != set(points) and time.monotonic() < deadline:
+        wake()
+        if len(one.unsettled()) < 4:
+            count += 1
+            one.submit([market(f"{name}-{count:02d}")])
+        time.sleep(POLL_S)
+    result.findings.stranded += one.rest(timeout_s=60, beside=wake)
+    struck = one.struck(points)
+    result.not_struck += [f"{name}: SIGSTOP at {point}" for point in points if point not in struck]
+    if woken < len(struck):
+        result.not_struck.append(f"{name}: {len(struck)} were stopped and {woken} were woken")
+    result.struck.update({f"SIGSTOP at {point}": 1 for point in struck})
     one.disarm()
     return result
 

@@ -21,7 +21,7 @@ from tests.support.redis_server import RedisServer
 
 SUBMIT_EVERY_S = 0.15
 OUTAGE_S = 1.5
-PATIENCE_S = 15
+PATIENCE_S = 40
 """For how long a strike that found nothing to strike is tried again."""
 
 
@@ -155,8 +155,14 @@ class Storm:
         return True
 
     def _full_redis(self, _number: int) -> bool:
-        self._later(self.outage_s, lambda: self._told_redis(lambda client: client.config_set("maxmemory", "0")))
-        return self._told_redis(lambda client: client.config_set("maxmemory", "1"))
+        if not self._told_redis(lambda client: client.config_set("maxmemory", "1")):
+            return False
+        self._later(self.outage_s, self._give_redis_memory)
+        return True
+
+    def _give_redis_memory(self) -> None:
+        if not self._told_redis(lambda client: client.config_set("maxmemory", "0")):
+            self._later(0.3, self._give_redis_memory)  # it is stopped or dead itself just now
 
     def _told_redis(self, tell: Callable[..., object]) -> bool:
         try:

@@ -4,7 +4,8 @@ Zero always is the dull choice: the process in hand goes on and nothing fails. S
 a simpler run, and Hypothesis shrinks a failure to a short script, which `Run.script` tells step by step.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -143,16 +144,29 @@ class Run:
         elif choice < 195:
             pause_ms = PAUSES_MS[self._next() % len(PAUSES_MS)]
             self.script.append(f"{pause_ms} ms pass")
-            world.pass_time(pause_ms)
+            with self._stopped(pause_ms > 3_000):
+                world.pass_time(pause_ms)
         elif choice < 222:
-            for _ in range(1 + choice % 4):
-                self.script.append("sweeper, reconciler and workers do what is due; a second passes")
-                world.round()
-                world.pass_time(1_000 + 1_600 * (choice % 2))
+            with self._stopped(True):
+                for _ in range(1 + choice % 8):
+                    self.script.append("sweeper, reconciler and workers do what is due; 2.6 seconds pass")
+                    world.round()
+                    self._judge()
+                    world.pass_time(2_600)
         elif choice < 244:
             self._start(self._next())
         else:
             self._disturb(choice)
+
+    @contextlib.contextmanager
+    def _stopped(self, is_long: bool) -> Iterator[None]:
+        """Who does not go on while much time passes has been stopped: nobody renews its leases."""
+        others = [process for process in self.world.processes if process.can_run and is_long]
+        for process in others:
+            process.is_frozen = True
+        yield
+        for process in others:
+            process.is_frozen = False
 
     def _disturb(self, choice: int) -> None:
         """Do what people and other programs do."""
