@@ -1,6 +1,5 @@
 """Child processes by fork from a warm parent: quick to start again, and dead as soon as their parent is."""
 
-import ctypes
 import gc
 import os
 import signal
@@ -9,7 +8,8 @@ import traceback
 from collections.abc import Callable
 from typing import Final
 
-PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+from app.embedded.parent import die_with
+
 MAX_DESCRIPTORS: Final = 4096
 
 
@@ -40,14 +40,6 @@ def fork(work: Callable[[], int]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-def die_with(parent: int) -> None:
-    """Ask the kernel to kill this process when its parent dies; a parent that is dead already ends it here."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def freeze() -> None:

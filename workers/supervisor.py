@@ -34,6 +34,9 @@ YOUNG_S: Final = 2.0
 DRAIN_S: Final = 30.0
 """How long running work may take to finish after SIGTERM; longer than the outer deadline of a request."""
 
+HURRY_S: Final = 1.0
+"""The same once it is asked again: what is on the wire then is reconciled by whoever comes next."""
+
 TICK_S: Final = 0.5
 
 
@@ -160,6 +163,8 @@ class Supervisor:
             if told < self._state.stops_asked:
                 told = self._state.stops_asked
                 self._tell(signal.SIGTERM, workers_only=True)
+                if told > 1:
+                    deadline = min(deadline, time.monotonic() + HURRY_S)
             self._wait(TICK_S)
             self._reap()
             if not any(child.role.is_worker for child in self._state.running.values()):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from app.cli.findings import Finding, ok, unreachable, warn
+from app.cli.findings import Finding, Level, fail, ok, unreachable, warn
 from app.clock import Clock
 from app.exchange.errors import ExchangeQueryError
 from app.exchange.gateway import ExchangeGateway
@@ -16,7 +16,19 @@ OFFSET_WARN_MS: Final = 500
 def look(gateway: ExchangeGateway, clock: Clock) -> Iterator[Finding]:
     """Yield what is to be said of each venue."""
     for venue in Venue:
-        yield _clock(gateway, clock, venue)
+        found = _clock(gateway, clock, venue)
+        yield found
+        if found.level is not Level.FAIL:
+            yield _credentials(gateway, venue)
+
+
+def _credentials(gateway: ExchangeGateway, venue: Venue) -> Finding:
+    name = f"credentials {venue.value}"
+    try:
+        gateway.balances(venue)
+    except ExchangeQueryError as error:
+        return fail(name, str(error), "check BINANCE_API_KEY and BINANCE_API_SECRET, and what the key may do")
+    return ok(name, "a signed question is answered")
 
 
 def _clock(gateway: ExchangeGateway, clock: Clock, venue: Venue) -> Finding:

@@ -28,6 +28,16 @@ def look(journal: Journal, *, account: str, mode: str) -> Iterator[Finding]:
         yield from _sqlite(connection) if journal.is_sqlite else _postgres(connection)
         yield ok("journal schema", f"revision {revision(connection)}")
         yield _stamp(connection, account, mode)
+        yield from _halt(connection)
+
+
+def _halt(connection: Connection) -> Iterator[Finding]:
+    row = connection.execute(select(schema.journal_meta)).mappings().first()
+    if row is not None and row["kill_state"] != "RUN":
+        remedy = (
+            "`fillonce reconcile --once` says what is missing; a halt of this kind ends when nothing is unexplained"
+        )
+        yield fail("kill switch", f"{row['kill_state']}: {row['kill_reason']}", remedy)
 
 
 def _sqlite(connection: Connection) -> Iterator[Finding]:

@@ -5,12 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, Self
 
 from app.clock import Clock
+from app.embedded.parent import die_with
 from app.embedded.redis_server import ensure_redis, stop_redis
 from app.job_safety.errors import StoreUnavailableError
 from app.settings import Settings, child_environment
@@ -63,10 +64,18 @@ class LocalSystem:
         """
         data = self.home / "paper-exchange"
         command = [sys.executable, "-m", "app.exchange.paper", "--data", str(data), *options]
-        self.exchange = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, start_new_session=True)
-        line = self.exchange.stdout.readline() if self.exchange.stdout else b""
+        exchange = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            start_new_session=True,
+            preexec_fn=_with_us(),  # noqa: PLW1509 - this process runs no thread yet
+        )
+        line = exchange.stdout.readline() if exchange.stdout else b""
         if not line:
-            raise StoreUnavailableError("the local exchange did not start; its words are above")
+            _end(exchange)
+            raise StoreUnavailableError(f"the local exchange did not start; does another one run in {self.home}?")
+        self.exchange = exchange
         told = json.loads(line)
         addresses = {
             "futures_url": told["futures_url"],
@@ -83,7 +92,13 @@ class LocalSystem:
         """Start the supervisor with these settings."""
         environment = {**child_environment(self.settings, os.environ), **(extra or {})}
         command = [sys.executable, "-m", "workers.supervisor", *(["--workers", workers] if workers else [])]
-        self.supervisor = subprocess.Popen(command, env=environment, stderr=self.log, start_new_session=True)
+        self.supervisor = subprocess.Popen(
+            command,
+            env=environment,
+            stderr=self.log,
+            start_new_session=True,
+            preexec_fn=_with_us(),  # noqa: PLW1509 - the same
+        )
 
     def hurry(self) -> None:
         """Tell the supervisor again to stop."""
@@ -94,10 +109,16 @@ class LocalSystem:
         """Stop workers first, then the exchange, then Redis if this started it."""
         _end(self.supervisor)
         _end(self.exchange)
-        (self.home / LOCAL_EXCHANGE_FILE).unlink(missing_ok=True)
+        if self.exchange is not None:
+            (self.home / LOCAL_EXCHANGE_FILE).unlink(missing_ok=True)
         if self.stops_redis:
             stop_redis(self.home, self.clock)
             self.stops_redis = False
+
+
+def _with_us() -> Callable[[], None]:
+    parent = os.getpid()
+    return lambda: die_with(parent)
 
 
 def _end(process: subprocess.Popen[bytes] | None) -> None:

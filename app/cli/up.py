@@ -19,9 +19,11 @@ def up(
     Example:
       fillonce up --workers 2
     """
-    import signal  # lazy: --help needs nothing of this
+    import fcntl  # lazy: --help needs nothing of this
+    import signal
     import threading
 
+    from app.cli.exit_codes import FAILED
     from app.cli.local_system import LocalSystem
     from app.cli.opening import sane_settings, tell_where
     from app.cli.output import say
@@ -32,6 +34,13 @@ def up(
     settings = sane_settings()
     tell_where(settings, needs_redis=True)
     open_journal(settings).close()
+    lock = (settings.stores.home / "up.lock").open("w") if settings.stores.home.is_dir() else None
+    try:
+        if lock is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say(f"`fillonce up` runs here already: {settings.stores.home}")
+        raise typer.Exit(FAILED) from None
     told = threading.Event()
     with LocalSystem(settings=settings, clock=SystemClock()) as system:
 

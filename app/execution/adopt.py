@@ -182,4 +182,6 @@ def _differences(row: IntentRow, order: ExchangeOrder) -> list[str]:
     if intent.price is not None and not order.is_algo:
         asked["price"] = intent.price
         told["price"] = order.price
+    if intent.reduce_only and order.quantity <= intent.quantity:
+        told["quantity"] = intent.quantity  # the exchange cuts a reduce-only order down to the position
     return [f"{name}: asked {asked[name]}, exchange says {told[name]}" for name in asked if asked[name] != told[name]]

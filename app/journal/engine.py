@@ -146,7 +146,9 @@ def _sqlite_engine(url: URL) -> Engine:
     module = sqlite_module()
     version: tuple[int, ...] = module.sqlite_version_info
     journal_mode = "WAL" if version >= WAL_SAFE_VERSION else "DELETE"
-    Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(url.database or "").parent
+    if not folder.is_dir():
+        raise StoreUnavailableError(f"journal: there is no folder {folder}; create it, or correct DATABASE_URL")
     engine = create_engine(
         url,
         module=module,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from app.books.check import check_books
-from app.job_safety.state import ON_EXCHANGE, TERMINAL_STATES
+from app.job_safety.state import ON_EXCHANGE, TERMINAL_STATES, IntentState
 from app.journal import attempts
 from app.journal.rows import AttemptRow, IntentRow
 from tests.chaos.workload import Wish
@@ -76,11 +76,15 @@ def duplicates(truth: Any) -> Iterator[str]:
 
 
 def lost(rows: Mapping[str, IntentRow], wishes: Mapping[str, Wish], truth: Any) -> Iterator[str]:
-    """Name every acknowledged intent that ended as it must not, or whose end the exchange's history denies."""
-    known = {order["client_order_id"] for order in truth["orders"]}
+    """Name every acknowledged intent that ended as it must not, or whose end the exchange's history denies.
+
+    A market order for whose rest the exchange found nobody ends as EXPIRED there, and so does its intent.
+    """
+    known = {order["client_order_id"]: order["status"] for order in truth["orders"]}
     for key, wish in wishes.items():
         row = rows[key]
-        if row.state in TERMINAL_STATES and row.state not in wish.ends:
+        ran_dry = row.state is IntentState.EXPIRED_BY_EXCHANGE and known.get(row.client_order_id or "") == "EXPIRED"
+        if row.state in TERMINAL_STATES and row.state not in wish.ends and not ran_dry:
             yield f"{key} is {row.state} ({row.reason}) and should be {' or '.join(sorted(wish.ends))}"
         if row.type == "order" and (row.state in ON_EXCHANGE) != (row.client_order_id in known):
             yield f"{key} is {row.state}, and the exchange {'has' if row.client_order_id in known else 'never had'} it"

@@ -378,6 +378,9 @@ def zombie_round(one: Arena, points: Sequence[FaultPoint], *, name: str, timeout
             count += 1
             one.submit([market(f"{name}-{count:02d}")])
         time.sleep(POLL_S)
+    while one.stopped() and time.monotonic() < deadline:
+        wake()
+        time.sleep(POLL_S)
     result.findings.stranded += one.rest(timeout_s=60, beside=wake)
     struck = one.struck(points)
     result.not_struck += [f"{name}: SIGSTOP at {point}" for point in points if point not in struck]

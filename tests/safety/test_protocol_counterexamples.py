@@ -15,7 +15,8 @@ from app.job_safety.state import IntentState, advance
 from app.journal import schema
 from app.journal.engine import Journal
 from tests.safety.simulation.exchange import QUERIES
-from tests.safety.simulation.world import NAMES, SYMBOL, World, open_fast_journal
+from tests.safety.simulation.ports import NAMES
+from tests.safety.simulation.world import SYMBOL, World, open_fast_journal
 
 S = IntentState
 LONG = 3_600
@@ -348,6 +349,29 @@ def test_forgotten_dispatch_is_found_although_the_read_side_lags(world: World, l
 
     assert (world.row().state, world.executions()) == (S.FILLED, 1)
     assert not world.exchange.blind_sends
+
+
+def test_doubt_in_the_backup_is_judged_by_the_time_of_the_restore(world: World) -> None:
+    """Attempt 1 was in doubt at the backup; attempt 2, forgotten, was executed. What lies between is no witness."""
+    world.order(valid_for_s=LONG)
+    world.finish(world.worker("k1"), send_place="lost")
+    backup = world.snapshot()
+    world.pass_time(4_000)
+    world.exchange.foreign_order(SYMBOL)
+    while world.row().state is not S.RETRY_WAIT:
+        reconcile_for(world, 1)
+    world.pass_time(1_000)
+    world.exchange.stuck_at_ms = dict.fromkeys(QUERIES, world.clock.now_ms() - 1)
+    world.finish(world.worker("k1"))
+    world.roll_back(backup)
+    world.redis.flushall()
+
+    reconcile_for(world, 45)
+
+    assert (world.row().state, world.executions()) == (S.IN_DOUBT, 1)
+    world.exchange.stuck_at_ms.clear()
+    world.settle()
+    assert (world.row().state, world.executions()) == (S.FILLED, 1)
 
 
 def test_worker_that_looked_before_the_restore_does_not_send_after_it(world: World) -> None:

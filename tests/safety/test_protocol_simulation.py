@@ -19,7 +19,7 @@ from tests.safety.simulation.virtual_redis import VirtualRedis
 from tests.safety.simulation.world import World, open_fast_journal
 from tests.support.clock import FakeClock
 
-EXAMPLES = int(os.environ.get("SIMULATION_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("SIMULATION_EXAMPLES", "50"))
 """Runs of each search. `SIMULATION_EXAMPLES=5000 pytest tests/safety/test_protocol_simulation.py --timeout 0` takes
 other ones every time; a run is about a hundred steps."""
 

@@ -15,8 +15,9 @@ from app.job_safety.errors import RetryableError
 from tests.safety.simulation.exchange import QUERIES
 from tests.safety.simulation.gateway import faults_at
 from tests.safety.simulation.invariants import check_end, check_resting, check_step
+from tests.safety.simulation.ports import NAMES
 from tests.safety.simulation.scheduler import Process
-from tests.safety.simulation.world import NAMES, SYMBOL, World, fetch_all_fills, follow_orders, sweep
+from tests.safety.simulation.world import SYMBOL, World, fetch_all_fills, follow_orders, sweep
 
 MAX_PROCESSES = 6
 PAUSES_MS = (200, 600, 1_100, 3_100, 4_600, 6_000, 12_000, 31_000)
@@ -105,7 +106,7 @@ class Run:
             self._go_on(runnable, choice)
         elif choice < 125:
             self._current = runnable[choice % len(runnable)]
-            self._go(self._current, fault=self._fault(self._current))
+            self._go(self._current, fault=self._fault(self._current.where))
         elif choice < 140:
             process = self._in_hand(runnable)
             faults = faults_at(process.where)
@@ -119,18 +120,18 @@ class Run:
         else:
             self._around(choice)
 
-    def _fault(self, process: Process) -> str | None:
+    def _fault(self, where: str) -> str | None:
         """Return what happens to a placement: most go wrong, since that is what all of this is about."""
-        if process.where != "send:place":
+        if where != "send:place":
             return None
         choice = self._next()
-        faults = faults_at(process.where)
+        faults = faults_at(where)
         return faults[choice % len(faults)] if choice > 70 else None
 
     def _go_on(self, runnable: list[Process], choice: int) -> None:
         if runnable:
             process = self._in_hand(runnable)
-            self._go(process, fault=self._fault(process))
+            self._go(process, fault=self._fault(process.where))
         else:
             self._start(choice)
 
@@ -150,7 +151,9 @@ class Run:
             with self._stopped(True):
                 for _ in range(1 + choice % 8):
                     self.script.append("sweeper, reconciler and workers do what is due; 2.6 seconds pass")
+                    world.hand_process.reply_inline = self._fault
                     world.round()
+                    world.hand_process.reply_inline = None
                     self._judge()
                     world.pass_time(2_600)
         elif choice < 244:

@@ -23,6 +23,8 @@ class Process:
         self.is_finished = False
         self.result = ""
         self.error: BaseException | None = None
+        self.reply_inline: Callable[[str], str | None] | None = None
+        """Answers the points of a process that never stops at them."""
         self._work = work
         self._reply: str | None = None
         self._go = threading.Semaphore(0)
@@ -49,7 +51,7 @@ class Process:
         self.check_alive()
         self.where = where
         if self.is_inline:
-            return None
+            return self.reply_inline(where) if self.reply_inline is not None else None
         self._stopped.release()
         self._go.acquire()
         self.check_alive()

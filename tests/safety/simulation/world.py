@@ -3,14 +3,13 @@ of the exchange. Processes are started, stopped, killed and woken by whoever dri
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
 from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from sqlalchemy import Connection, Table, event, select
+from sqlalchemy import Table, event, select
 
 from app.composition import JournalBooks
 from app.delivery import Delivery, Parcel
@@ -27,11 +26,11 @@ from app.intents import CancelIntent, OrderIntent
 from app.job_safety import kill_switch
 from app.job_safety.admission import Admission
 from app.job_safety.errors import StoreUnavailableError
-from app.job_safety.faults import FaultPoint, Faults
+from app.job_safety.faults import Faults
 from app.job_safety.lease_keeper import LeaseKeeper
 from app.job_safety.outcome import Venue
 from app.job_safety.rate_limit import Pause
-from app.job_safety.side_effect_guard import GuardNames, SideEffectGuard, Token
+from app.job_safety.side_effect_guard import SideEffectGuard, Token
 from app.job_safety.state import DOUBTFUL, IntentState
 from app.journal import attempts, followups, intents, meta, restore, schema
 from app.journal.engine import Journal
@@ -40,13 +39,13 @@ from app.observability.recorder import Recorder
 from app.producer.terms import Terms
 from tests.safety.simulation.exchange import ModelExchange
 from tests.safety.simulation.gateway import SimulatedGateway
+from tests.safety.simulation.ports import NAMES, ClockOf, DeliveryOf, FaultsOf, JournalOf, LeasesOf, RecorderOf, RedisOf
 from tests.safety.simulation.scheduler import Process
 from tests.safety.simulation.virtual_redis import VirtualRedis
 from tests.support.clock import FakeClock
 
 SYMBOL = "BTCUSDT"
 LEASE_MS = 4_000
-NAMES = GuardNames(namespace="guard", kill_switch="kill", mode="paper", account="main")
 TERMS = Terms(account="main", mode="paper", default_valid_for_s=30)
 
 
@@ -80,7 +79,8 @@ class World:
         self.queued: list[Parcel] = []
         self._numbers = 0
         self._empty_journal()
-        self.hand = self.context(Process("by-hand"))
+        self.hand_process = Process("by-hand")
+        self.hand = self.context(self.hand_process)
         """A process that never stops at a point: for the steps of a test itself."""
 
     # Time
@@ -150,16 +150,16 @@ class World:
 
     def context(self, process: Process) -> ExecutionContext:
         """Return the dependencies of one process."""
-        redis = cast("Redis", _RedisOf(self, process))
+        redis = cast("Redis", RedisOf(self, process))
         gateway = cast("ExchangeGateway", SimulatedGateway(self.exchange, process, self.clock))
         return ExecutionContext(
             owner=process.name,
             account="main",
             mode="paper",
             config_hash="simulated",
-            clock=_ClockOf(self),
-            journal=cast("Journal", _JournalOf(self, process)),
-            delivery=cast("Delivery", _DeliveryOf(self, process)),
+            clock=ClockOf(self),
+            journal=cast("Journal", JournalOf(self, process)),
+            delivery=cast("Delivery", DeliveryOf(self, process)),
             admission=Admission(redis, NAMES, owner=process.name, lease_ttl_ms=LEASE_MS),
             guard=SideEffectGuard(redis, NAMES, lease_ttl_ms=LEASE_MS, result_ttl_s=259_200),
             pause=Pause(redis, NAMES),
@@ -168,11 +168,11 @@ class World:
             exchange_clock=ExchangeClock(gateway, self.clock),
             rules=cast("RulesCache", None),
             books=JournalBooks("main"),
-            record=cast("Recorder", _RecorderOf(self)),
-            leases=cast("LeaseKeeper", _LeasesOf(self, process)),
+            record=cast("Recorder", RecorderOf(self)),
+            leases=cast("LeaseKeeper", LeasesOf(self, process)),
             jitter=lambda limit: limit,
             symbols={Venue.USDM: (SYMBOL,)},
-            faults=cast("Faults", _FaultsOf(self, process)),
+            faults=cast("Faults", FaultsOf(self, process)),
         )
 
     # The journal, seen from outside
@@ -323,121 +323,3 @@ def fetch_all_fills(context: ExecutionContext) -> str:
         else:
             verify_single(context, one)
     return f"{len(due)} follow-ups"
-
-
-class _ClockOf:
-    """The clock as a process sees it: while it sleeps the world goes on."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.now = world.clock.now
-        self.now_ms = world.clock.now_ms
-        self.monotonic = world.clock.monotonic
-
-    def sleep(self, seconds: float) -> None:
-        self._world.pass_time(round(seconds * 1000))
-
-
-class _JournalOf:
-    """The journal as one process reaches it."""
-
-    def __init__(self, world: World, process: Process) -> None:
-        self._world, self._process = world, process
-
-    @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
-        world, process = self._world, self._process
-        if process.point("journal:begin") == "down":
-            raise StoreUnavailableError("journal: down, says the driver")
-        world.writer = process
-        try:
-            with world.journal.write() as connection:
-                yield connection
-        finally:
-            world.writer = None
-        world.commits += 1
-        if process.point("journal:committed") == "answer_lost":
-            raise StoreUnavailableError("journal: the answer of the commit was lost, says the driver")
-
-    @contextlib.contextmanager
-    def read(self) -> Iterator[Connection]:
-        self._process.check_alive()
-        with self._world.journal.read() as connection:
-            yield connection
-
-
-class _RedisOf:
-    """Redis as one process reaches it."""
-
-    def __init__(self, world: World, process: Process) -> None:
-        self._world, self._process = world, process
-
-    def register_script(self, source: str) -> Callable[..., Any]:
-        run = self._world.redis.script(source)
-        return lambda keys, args: self._do("script", lambda: run(keys, args))
-
-    def get(self, key: str) -> bytes | None:
-        # Inside a transaction nobody else could run anyway, so this is no point.
-        self._process.check_alive()
-        return self._world.redis.get(key)
-
-    def pttl(self, key: str) -> int:
-        self._process.check_alive()
-        return self._world.redis.pttl(key)
-
-    def _do(self, name: str, act: Callable[[], Any]) -> Any:
-        fault = self._process.point(f"redis:{name}")
-        if fault == "down":
-            raise RedisConnectionError("down, says the driver")
-        answer = act()
-        if fault == "answer_lost":
-            raise RedisConnectionError("the answer was lost, says the driver")
-        return answer
-
-
-class _DeliveryOf:
-    """The queue: what it is given is written down, and the driver delivers when, if and as often as it likes."""
-
-    def __init__(self, world: World, process: Process) -> None:
-        self._world, self._process = world, process
-
-    def deliver(self, parcels: Sequence[Parcel], *, force: bool = False) -> int:
-        self._process.check_alive()
-        self._world.queued += parcels
-        return len(parcels)
-
-
-class _RecorderOf:
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def event(self, name: str, **_fields: object) -> None:
-        self._world.events.append(name)
-
-    def alarm(self, name: str, **_fields: object) -> None:
-        self._world.events.append(f"alarm_{name}")
-
-
-class _LeasesOf:
-    """The lease keeper: `World.pass_time` renews for the living."""
-
-    def __init__(self, world: World, process: Process) -> None:
-        self._world, self._process = world, process
-
-    @contextlib.contextmanager
-    def keep(self, effect_type: str, key: str, token: Token) -> Iterator[None]:
-        self._world.leases[token] = (self._process, NAMES.guard(effect_type, key))
-        try:
-            yield
-        finally:
-            self._world.leases.pop(token, None)
-
-
-class _FaultsOf:
-    """Every fault point is a point of the schedule."""
-
-    def __init__(self, world: World, process: Process) -> None:
-        self._world, self._process = world, process
-
-    def hit(self, point: FaultPoint) -> None:
-        self._process.point(f"fault:{point}")
