@@ -20,7 +20,7 @@ from app.job_safety.outcome import Venue
 from app.job_safety.state import DOUBTFUL
 from app.journal import intents, watermarks
 from app.journal.rows import IntentRow
-from workers import resume
+from workers import kill_mirror, resume
 from workers.identity import new_owner
 from workers.loop import Stop
 
@@ -168,6 +168,8 @@ def run_reconciler(*, owner: str | None = None, once: bool = False, stop: Stop |
         context, poll_s=settings.poll.interval_ms / 1000, weight_share_percent=int(settings.poll.weight_share * 100)
     )
     stop = stop or Stop.on_signals()
+    poll_s = settings.sweep.kill_switch_poll_ms / 1000
+    kill_mirror.start(stop, kill_mirror.KillMirror(installation, context), context, poll_s=poll_s)
     has_opened = False
     while True:
         try:

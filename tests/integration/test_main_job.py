@@ -15,6 +15,7 @@ from app.exchange.models import PinnedOrder
 from app.intents import IntentError
 from app.job_safety.keys import client_order_id
 from app.job_safety.outcome import Accepted, Venue
+from app.journal import meta
 from app.journal.rows import IntentRow
 from app.wiring import make_gateway
 from tests.support.nursery import Nursery
@@ -327,16 +328,38 @@ def kill_key(here: System) -> Iterator[Redis]:
     """The key as people set it: `redis-cli set quantum:global:kill_switch true`."""
     with here.redis.client() as client:
         yield client
-        client.delete(KILL_KEY)
+        _resume(here, client)
 
 
-def test_kill_key_holds_orders_back_until_it_is_gone(here: System, kill_key: Redis) -> None:
+def _resume(here: System, client: Redis) -> None:
+    client.set(KILL_KEY, "false")
+    here.until(lambda: latch(here) == "RUN", "the latch to be released")
+    client.delete(KILL_KEY)
+
+
+def latch(here: System) -> str:
+    with here.installation.journal.read() as connection:
+        return meta.load(connection).kill_state
+
+
+def test_kill_key_that_is_flushed_away_releases_nothing(here: System, kill_key: Redis) -> None:
+    kill_key.set(KILL_KEY, "true")
+    here.until(lambda: latch(here) == "HALT", "the key to be mirrored")
+    kill_key.delete(KILL_KEY)
+    here.order("after-the-flush", valid_for_s=4)
+    (row,) = here.wait_until_booked("after-the-flush")
+    assert (row.state, row.attempt) == ("EXPIRED", 0)
+    assert latch(here) == "HALT"
+    assert orders_of(here, row) == []
+
+
+def test_kill_key_holds_orders_back_until_it_says_false(here: System, kill_key: Redis) -> None:
     kill_key.set(KILL_KEY, "true")
     here.order("held-back")
     row = here.until(lambda: row if (row := here.row("held-back")).snoozes else None, "the order to be snoozed")
     assert (row.state, row.attempt) == ("RECEIVED", 0)
     assert "kill_switch" in (row.reason or "")
-    kill_key.delete(KILL_KEY)
+    _resume(here, kill_key)
     (row,) = here.wait_until_booked("held-back")
     assert (row.state, row.attempt) == ("FILLED", 1)
     assert here.problems() == []
@@ -349,7 +372,7 @@ def test_unsent_order_is_canceled_without_asking_the_exchange(here: System, kill
     here.cancel("cancel-unsent", "unsent")
     order, cancel = here.wait_until_booked("unsent", "cancel-unsent")
     assert (order.state, cancel.state) == ("EXPIRED", "DONE")
-    kill_key.delete(KILL_KEY)
+    _resume(here, kill_key)
     assert orders_of(here, order) == []
     assert here.problems() == []
 
@@ -374,7 +397,7 @@ def test_order_expires_when_its_validity_runs_out_before_it_could_be_sent(here: 
     here.order("stale", valid_for_s=4)
     (row,) = here.wait_until_booked("stale")
     assert (row.state, row.attempt) == ("EXPIRED", 0)
-    kill_key.delete(KILL_KEY)
+    _resume(here, kill_key)
     assert orders_of(here, row) == []
     assert here.problems() == []
 

@@ -71,8 +71,11 @@ class Postgres:
             self._use = None
         if self._keeper is not None:
             # Others may use it for longer than we care to wait; the keeper sees to the end in any case.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._keeper.wait(30)
+            try:
+                self._keeper.wait(5)
+            except subprocess.TimeoutExpired:
+                # Left running on purpose: without a return code its finalizer would warn of a forgotten process.
+                self._keeper.returncode = 0
             self._keeper = None
 
     def _execute(self, statement: str) -> None:
