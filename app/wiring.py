@@ -26,6 +26,9 @@ REDIS_TIMEOUT_S: Final = 5
 LOCAL_EXCHANGE_FILE: Final = "local-exchange.json"
 """Where `fillonce up` leaves the addresses of the local exchange, in the home folder."""
 
+PAPER_KEY: Final = "paper"
+PAPER_SECRET: Final = "paper-secret"  # noqa: S105 - of an exchange of play money on this machine
+
 SENTINEL_SCHEME: Final = "redis+sentinel"
 
 
@@ -150,8 +153,9 @@ def make_gateway(settings: Settings, clock: Clock) -> ExchangeGateway:
         GatewayConfig(
             futures_url=exchange.futures_url,
             spot_url=exchange.spot_url,
-            api_key=exchange.api_key.reveal if exchange.api_key else str,
-            api_secret=exchange.api_secret.reveal if exchange.api_secret else str,
+            # Modes that stay on this machine fall back on what the local exchange takes unless it is told otherwise.
+            api_key=exchange.api_key.reveal if exchange.api_key else lambda: PAPER_KEY,
+            api_secret=exchange.api_secret.reveal if exchange.api_secret else lambda: PAPER_SECRET,
             recv_window_ms=exchange.recv_window_ms,
             connect_timeout_s=exchange.connect_timeout_ms / 1000,
             read_timeout_s=exchange.read_timeout_ms / 1000,

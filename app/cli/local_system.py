@@ -15,14 +15,12 @@ from app.embedded.parent import die_with
 from app.embedded.redis_server import ensure_redis, stop_redis
 from app.job_safety.errors import StoreUnavailableError
 from app.settings import Settings, child_environment
-from app.wiring import LOCAL_EXCHANGE_FILE
+from app.wiring import LOCAL_EXCHANGE_FILE, PAPER_KEY, PAPER_SECRET
 
 STOP_S: Final = 40
 """How long a child may take to stop in order; longer than the supervisor's own limit."""
 
 START_S: Final = 60
-PAPER_KEY: Final = "paper"
-PAPER_SECRET: Final = "paper-secret"  # noqa: S105 - of an exchange of play money on this machine
 
 
 @dataclass(slots=True, kw_only=True)

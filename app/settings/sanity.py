@@ -84,13 +84,11 @@ def _exchange(settings: Settings) -> Iterator[Problem]:
             text="only one half of the credentials is set",
             remedy="set BINANCE_API_KEY and BINANCE_API_SECRET (or their _FILE variants), or neither",
         )
-    names_exchange = settings.mode is TradingMode.TESTNET or exchange.futures_url is not None
-    if names_exchange and settings.mode is not TradingMode.DRY_RUN and exchange.api_key is None:
+    if settings.mode is TradingMode.TESTNET and exchange.api_key is None and exchange.api_secret is None:
         yield Problem(
             field="exchange.api_key",
-            text=f"mode {settings.mode} sends signed requests",
-            remedy="set BINANCE_API_KEY and BINANCE_API_SECRET (or their _FILE variants); "
-            "the local exchange's are paper and paper-secret unless it was told others",
+            text="mode testnet sends signed requests",
+            remedy="set BINANCE_API_KEY and BINANCE_API_SECRET (or their _FILE variants) to a testnet key",
         )
 
 
