@@ -7,6 +7,7 @@
 # Settings, each given on the command line: make test WORKERS=0 ARGS="tests/unit -x"
 ARGS ?=
 PYTHON ?=
+SEEDS ?= 10
 WORKERS ?= 2
 
 # pip does not take away what the lock no longer names, and the scripts in .venv hold the path of this folder. So another
@@ -64,6 +65,14 @@ peers: $(INSTALLED) ## kill workers of other job queues and of ours, side by sid
 .PHONY: recovery
 recovery: $(INSTALLED) ## measure how soon a killed worker's order goes on (3 minutes; Linux)
 	@.venv/bin/python -m bench.recovery $(ARGS)
+
+.PHONY: chaos
+chaos: $(INSTALLED) ## break everything for long and print what came of it (SEEDS=10, ARGS="--only 3" repeats one)
+	@.venv/bin/python -m tests.chaos.campaign --seeds $(SEEDS) $(ARGS)
+
+.PHONY: chaos-tests
+chaos-tests: $(INSTALLED) ## the chaos tests that are too long for `make test` (5 minutes)
+	@.venv/bin/pytest -n $(WORKERS) tests/chaos/long_*.py $(ARGS)
 
 .PHONY: check-ops
 check-ops: ## check the files in ops/ with the tools that read them (installs those by apt)

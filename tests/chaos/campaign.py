@@ -23,6 +23,7 @@ def run_seed(place: Place, seed: int, seeds: int, *, strikes: int) -> Result:
     """Run what belongs to one seed."""
     runs: dict[str, Callable[[str], Result]] = {
         "matrix": lambda name: plans.run_matrix(place, [[mode] for mode in dealt(seed, seeds)], name=name),
+        "spot": lambda name: plans.run_matrix(place, [dealt(seed, seeds)], name=name, venues=["spot"]),
         "recovery": lambda name: plans.run_recovery(place, name=name, times=12),
         "zombies": lambda name: plans.run_zombies(place, plans.POINTS, name=name),
         "kills": lambda name: plans.run_storm(place, plans.KILLS_ONLY, name=name, seed=seed, count=strikes),

@@ -6,6 +6,7 @@ Counts by itself what the table shows, and adds all that the general checker fin
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from typing import Any
 
 from app.books.check import check_books
@@ -54,7 +55,10 @@ def check(here: System, wishes: Mapping[str, Wish], *, expected_alarms: Collecti
     truth = here.exchange.truth()
     with here.installation.journal.read() as connection:
         tries: dict[str, list[AttemptRow]] = {key: attempts.of_intent(connection, key) for key in wishes}
-        ledger = [f"{one.venue} {one.what}: ours {one.ours}, theirs {one.theirs}" for one in check_books(connection, books_snapshot(truth))]
+        ledger = [
+            f"{one.venue} {one.what}: ours {one.ours}, theirs {one.theirs}"
+            for one in check_books(connection, books_snapshot(truth))
+        ]
     rows = {key: here.row(key) for key in wishes}
     general = here.checker.problems(truth, expected_alarms=expected_alarms)
     return Findings(
@@ -101,9 +105,11 @@ def blind_resends(tries: Mapping[str, list[AttemptRow]], truth: Any) -> Iterator
     """Name every attempt that was dispatched while an earlier one was not yet known to have failed."""
     accepted_ms = {order["client_order_id"]: order["accepted_ms"] for order in truth["orders"]}
     for key, row in tries.items():
-        for before, after in zip(row, row[1:], strict=False):
+        for before, after in pairwise(row):
             settled_ms = before.settled_at_ms
             if before.outcome not in RESENDABLE or settled_ms is None:
                 yield f"{key}: attempt {after.attempt} was dispatched, attempt {before.attempt} is {before.outcome}"
-            elif before.outcome == "ABSENT" and accepted_ms.get(after.client_order_id, before.fence_ms) < before.fence_ms:
+            elif (
+                before.outcome == "ABSENT" and accepted_ms.get(after.client_order_id, before.fence_ms) < before.fence_ms
+            ):
                 yield f"{key}: attempt {before.attempt} counts as absent, and was accepted before its fence"

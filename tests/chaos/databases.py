@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,7 +79,7 @@ class OwnPostgres:
     def close(self) -> None:
         """End it and remove its data."""
         postgres._end(self._server)
-        postgres.shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

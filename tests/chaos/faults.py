@@ -29,14 +29,14 @@ CERTAINLY_NOT_EXECUTED = frozenset(
         CannedReply.HTML_403,
     }
 )
-"""Replies that by the exchange's documentation mean "not executed" (on futures). Sent after an execution they would be a
+"""Replies that by the exchange's documentation mean "not executed" (on futures). After an execution they would be a
 lie, against which nobody can be safe. Written down here, not asked of our classifier: a reply that it takes wrongly for
 a refusal must turn a run red."""
 
 CLOSES_THE_VENUE = frozenset(
     {CannedReply.TOO_MANY_ORDERS_1015, CannedReply.RATE_LIMITED_429, CannedReply.BANNED_418, CannedReply.HTML_403}
 )
-"""Replies after which nobody sends for 10 s to 2 min. A run lets that time pass at once, by ending the pause in Redis."""
+"""Replies after which nobody sends for 10 s to 2 min. A run lets that time pass at once: it ends the pause in Redis."""
 
 ACTIONS_WITH_REPLY = {FaultAction.REPLY_INSTEAD, FaultAction.REPLY_AFTER_EXECUTION}
 IN_TIME_MS, TOO_LATE_MS, LAG_MS = 500, 1_600, 2_500
@@ -71,7 +71,10 @@ class Mode:
             return [rule]
         # A read side that lags matters to an order whose answer was lost; all that is read lags alike.
         lost = {**rule, "action": FaultAction.ANSWER_LOST_AFTER_EXECUTION.value}
-        return [lost, {"name": "lag", "action": rule["action"], "ms": self.ms, "match": {"method": "GET", "path": READ_PATH}}]
+        return [
+            lost,
+            {"name": "lag", "action": rule["action"], "ms": self.ms, "match": {"method": "GET", "path": READ_PATH}},
+        ]
 
 
 def modes() -> list[Mode]:
@@ -105,7 +108,7 @@ def matrix() -> list[tuple[FaultPoint, Mode]]:
 
 
 def dealt(seed: int, seeds: int) -> list[Mode]:
-    """Return the modes whose column of the matrix belongs to this seed: together the seeds 0 to `seeds` - 1 have all."""
+    """Return the modes of the matrix that belong to this seed: the seeds 0 to `seeds` - 1 together have all."""
     shuffled = modes()
     Random(0).shuffle(shuffled)
     return shuffled[seed % seeds :: seeds]

@@ -1,4 +1,4 @@
-"""Whole runs, each with everything that it needs: matrix, recovery, zombies and storms. Tests and campaign call them."""
+"""Whole runs, each with everything that it needs: matrix, recovery, zombies, storms. Tests and campaign call them."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -29,14 +29,20 @@ class Place:
     nursery: Nursery
 
 
-def run_matrix(place: Place, rounds: Sequence[Sequence[Mode]], *, name: str, orders: int = 12) -> Result:
-    """Kill at every point, once per round, while the exchange answers in the round's ways."""
+def run_matrix(
+    place: Place, rounds: Sequence[Sequence[Mode]], *, name: str, orders: int = 12, venues: Sequence[str] = ("usdm",)
+) -> Result:
+    """Kill at every point, once per round, while the exchange answers in the round's ways; venues take turns."""
     whole = Result()
     with arena(place.folder / name, redis=place.redis, nursery=place.nursery) as one:
         one.disarm()
         one.start(FILLONCE_FAULTS=one.plan())
+        one.warm_up()
         for number, chosen in enumerate(rounds):
-            whole.add(matrix_round(one, chosen, POINTS, name=f"r{number}", orders=max(orders, len(chosen))))
+            venue = venues[number % len(venues)]
+            whole.add(
+                matrix_round(one, chosen, POINTS, name=f"r{number}", orders=max(orders, len(chosen)), venue=venue)
+            )
         whole.add(one.result())
     # A round of several modes covers every point and every mode, and not every pair.
     if any(len(chosen) > 1 for chosen in rounds):
@@ -49,6 +55,7 @@ def run_recovery(place: Place, *, name: str, times: int) -> Result:
     with arena(place.folder / name, redis=place.redis, nursery=place.nursery) as one:
         one.disarm()
         one.start(FILLONCE_FAULTS=one.plan())
+        one.warm_up()
         whole = recovery_round(one, name=name, times=times)
         whole.add(one.result())
         return whole
@@ -59,6 +66,7 @@ def run_zombies(place: Place, points: Sequence[FaultPoint], *, name: str) -> Res
     with arena(place.folder / name, redis=place.redis, nursery=place.nursery, workers="orders=4") as one:
         one.disarm()
         one.start(FILLONCE_FAULTS=one.plan("stop"))
+        one.warm_up()
         whole = zombie_round(one, points, name=name)
         whole.add(one.result())
         return whole
@@ -70,7 +78,8 @@ REDIS = {S.KILL_REDIS: 2, S.FLUSH_REDIS: 2, S.STOP_REDIS: 1, S.FULL_REDIS: 1, S.
 POSTGRES = {S.KILL_DATABASE: 3, S.KILL_CHILD: 6, S.KILL_KEEPER: 1, S.KILL_SUPERVISOR: 1, S.ANSWER_BADLY: 2,
             S.STOP_CHILD: 1}  # fmt: skip
 EVERYTHING = {
-    **KILLS_ONLY, **REDIS, S.KILL_CHILD: 12, S.STOP_CHILD: 2, S.LOCK_DATABASE: 1, S.ANSWER_BADLY: 4, S.MOVE_LOCAL_CLOCK: 1
+    **KILLS_ONLY, **REDIS, S.KILL_CHILD: 12, S.STOP_CHILD: 2, S.LOCK_DATABASE: 1, S.ANSWER_BADLY: 4,
+    S.MOVE_LOCAL_CLOCK: 1,
 }  # fmt: skip
 
 
@@ -109,6 +118,7 @@ def run_storm(
         clock = place.folder / name / "clock"
         clock.write_text("0")
         one.start(**{CLOCK_FILE: str(clock)})
+        one.warm_up()
         run = Storm(
             one=one, redis=redis, random=random, proxy=proxy, postgres=postgres, clock_file=clock, outage_s=outage_s
         )

@@ -57,9 +57,7 @@ def _events(log: Path) -> Iterator[Event]:
         yield Event(at_ms=at_ms, name=told.get("event", ""), fields=told)
 
 
-def recovery_ms(
-    told: Sequence[Event], deaths: Deaths, attempts: Mapping[str, Sequence[AttemptRow]]
-) -> list[float]:
+def recovery_ms(told: Sequence[Event], deaths: Deaths, attempts: Mapping[str, Sequence[AttemptRow]]) -> list[float]:
     """Return for every intent that a killed worker was dispatching how long it took until it went on."""
     found: list[float] = []
     ended: dict[str, Event] = {}

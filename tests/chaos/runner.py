@@ -98,6 +98,7 @@ class Arena:
     environment: dict[str, str] = field(default_factory=dict)
     workers: str = ""
     starts: int = 0
+    next_witness: float = 0.0
 
     # Who works
 
@@ -113,6 +114,15 @@ class Arena:
         self.here.processes.append(self.supervisor)
         return self.supervisor
 
+    def warm_up(self) -> None:
+        """Trade once on both venues, so that their books are opened before anything breaks.
+
+        Opening reads balances, and a read side made to lag would show the account from before its deposits.
+        """
+        self.submit([market("warm-usdm"), market("warm-spot", venue="spot")])
+        left = self.rest(timeout_s=60)
+        assert not left, self.here._report()
+
     def kill_supervisor(self) -> list[int]:
         """SIGKILL the supervisor and return who its children were; they must die with it."""
         assert self.supervisor is not None
@@ -124,7 +134,10 @@ class Arena:
         """Return the process ids of the supervisor's children."""
         assert self.supervisor is not None
         with contextlib.suppress(OSError):
-            return [int(pid) for pid in Path(f"/proc/{self.supervisor.pid}/task/{self.supervisor.pid}/children").read_text().split()]
+            return [
+                int(pid)
+                for pid in Path(f"/proc/{self.supervisor.pid}/task/{self.supervisor.pid}/children").read_text().split()
+            ]
         return []
 
     def roles(self) -> dict[str, int]:
@@ -204,7 +217,6 @@ class Arena:
         Returns the keys that are not.
         """
         deadline = time.monotonic() + timeout_s
-        next_witness = 0.0
         while True:
             beside()
             self.end_pauses()
@@ -212,13 +224,19 @@ class Arena:
                 left = self.unsettled()
                 if not left or time.monotonic() > deadline:
                     return [row.key for row in left]
-                needy = [row for row in left if row.state in DOUBTFUL and not row.key.startswith("witness")]
-                if needy and time.monotonic() >= next_witness:
-                    # An order of ours on the same symbol, taken after the fence, shows that the read side is past it.
-                    next_witness = time.monotonic() + 1.5
-                    for venue, symbol in sorted({(str(row.venue), str(row.symbol)) for row in needy}):
-                        self.submit([market(f"witness-{time.monotonic_ns()}", venue=venue, symbol=symbol)])
+                self.witness(left)
             time.sleep(POLL_S)
+
+    def witness(self, left: Sequence[IntentRow]) -> None:
+        """Trade on every symbol where an order is in doubt, now and then.
+
+        An order of ours on the same symbol, taken after the fence, shows that the read side is past it.
+        """
+        needy = [row for row in left if row.state in DOUBTFUL and not row.key.startswith("witness")]
+        if needy and time.monotonic() >= self.next_witness:
+            self.next_witness = time.monotonic() + 1.5
+            for venue, symbol in sorted({(str(row.venue), str(row.symbol)) for row in needy}):
+                self.submit([market(f"witness-{time.monotonic_ns()}", venue=venue, symbol=symbol)])
 
     def result(self, *, expected_alarms: Collection[str] = (), timeout_s: int = 12) -> Result:
         """Return what the run has shown; looks for a while, since booking may still be under way."""
@@ -269,7 +287,14 @@ def client_order_id_of(here: System, key: str) -> str:
 
 
 def matrix_round(
-    one: Arena, chosen: Sequence[Mode], points: Sequence[FaultPoint], *, name: str, orders: int, timeout_s: int = 90
+    one: Arena,
+    chosen: Sequence[Mode],
+    points: Sequence[FaultPoint],
+    *,
+    name: str,
+    orders: int,
+    venue: str = "usdm",
+    timeout_s: int = 90,
 ) -> Result:
     """Kill a process at every point while the exchange answers in the chosen ways; wait until all is settled.
 
@@ -284,7 +309,7 @@ def matrix_round(
         mode = turns[number % len(turns)]
         key = f"{name}-{number:02d}"
         # After a ban nobody sends until it is over: what may expire does so, and is never sent.
-        wish = market(key, valid_for_s=25 if mode.closes_the_venue else 600)
+        wish = market(key, venue=venue, valid_for_s=25 if mode.closes_the_venue else 600)
         wishes.append(Wish(intent=wish.intent, ends=MAY_EXPIRE if mode.closes_the_venue else wish.ends))
         rules += mode.rules(client_order_id_of(one.here, key))
     before = set(one.wishes)
@@ -304,16 +329,18 @@ def matrix_round(
             if all_struck_at and now > all_struck_at + LAG_MS / 1000:
                 counts = seen
                 one.here.exchange.faults()
-        is_quiet = all(row.key in before for row in one.unsettled())
+        left = [row for row in one.unsettled() if row.key not in before]
+        one.witness(left)
+        is_quiet = not left
         if counts and is_quiet and one.struck(points) == set(points):
             break
         if is_quiet:
             extra += 1
-            one.submit([market(f"{name}-more-{extra}")])
+            one.submit([market(f"{name}-more-{extra}", venue=venue)])
         time.sleep(POLL_S)
     counts = counts or _struck_by_rule(one)
     one.here.exchange.faults()
-    left = one.rest(timeout_s=60)
+    stranded = one.rest(timeout_s=60)
     struck = one.struck(points)
     result = Result(kills=len(struck))
     result.not_struck += [f"{name}: kill at {point}" for point in points if point not in struck]
@@ -321,7 +348,7 @@ def matrix_round(
     result.struck.update({f"kill at {point}": 1 for point in struck})
     result.struck.update({f"answer {mode.name}": counts[mode.name] for mode in chosen})
     result.cases = {(point.value, mode.name) for point in struck for mode in chosen}
-    result.findings.stranded += [f"{name}: {key}" for key in left]
+    result.findings.stranded += [f"{name}: {key}" for key in stranded]
     one.disarm()
     return result
 

@@ -13,7 +13,7 @@ from random import Random
 from redis.exceptions import RedisError
 
 from tests.chaos.databases import OwnPostgres, sqlite_locked
-from tests.chaos.faults import KILLS, Planned, Strike, bad_answers
+from tests.chaos.faults import KILLS, Planned, bad_answers
 from tests.chaos.proxy import RedisProxy
 from tests.chaos.runner import LEASE_S, Arena, Result
 from tests.chaos.workload import Workload
@@ -23,7 +23,6 @@ SUBMIT_EVERY_S = 0.15
 OUTAGE_S = 1.5
 PATIENCE_S = 40
 """For how long a strike that found nothing to strike is tried again."""
-
 
 
 @dataclass(slots=True)
@@ -219,5 +218,3 @@ class Storm:
 def _continue(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
-
-

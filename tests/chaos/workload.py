@@ -29,8 +29,8 @@ FILLED = frozenset({S.FILLED})
 MAY_EXPIRE = frozenset({S.FILLED, S.EXPIRED})
 MAY_BE_CUT = frozenset({S.FILLED, S.EXPIRED_BY_EXCHANGE})
 CANCELED = frozenset({S.CANCELED, S.EXPIRED, S.FILLED})
-REDUCED = frozenset({S.FILLED, S.REJECTED, S.EXPIRED_BY_EXCHANGE})
-"""Reduce-only: refused when there is nothing left to reduce."""
+REDUCED = frozenset({S.FILLED, S.REJECTED, S.EXPIRED_BY_EXCHANGE, S.EXPIRED})
+"""Reduce-only: refused when there is nothing left to reduce; EXPIRED if that was so after an attempt in doubt."""
 
 DONE = frozenset({S.DONE, S.REJECTED})
 

@@ -289,4 +289,7 @@ def test_pytest_collects_every_file_that_holds_tests() -> None:
     listing = _run(sys.executable, "-m", "pytest", "--collect-only", "-qq", "-p", "no:cacheprovider")
     assert listing.returncode == 0, listing.stdout + listing.stderr
     collected = {line.split("::")[0].split(": ")[0] for line in listing.stdout.splitlines() if line.startswith("tests")}
-    assert holders - collected == set()
+    # Too long for the test command; a target of their own names them.
+    long = {str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "chaos").glob("long_*.py")}
+    assert "tests/chaos/long_*.py" in (ROOT / "Makefile").read_text()
+    assert holders - collected - long == set()

@@ -3,8 +3,6 @@
 Short forms of what `make chaos` runs for long. The seed is printed and fixed; `--only SEED` repeats a long one.
 """
 
-import pytest
-
 from app.job_safety.faults import FaultPoint
 from tests.chaos import plans
 from tests.chaos.plans import Place
