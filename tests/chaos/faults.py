@@ -174,25 +174,32 @@ BAD_ANSWERS: Sequence[dict[str, Any]] = (
     {"action": "reply_after_execution", "canned": "503_unknown_no_code"},
     {"action": "reply_instead", "canned": "timeout_1007"},
     {"action": "reply_after_execution", "canned": "unexpected_1006"},
-    {"action": "reply_instead", "canned": "503_throttled_1008"},
-    {"action": "reply_instead", "canned": "timestamp_1021"},
     {"action": "reply_after_execution", "canned": "html_502"},
     {"action": "truncate_json"},
     {"action": "cut_body"},
     {"action": "duplicate_ack"},
     {"action": "delay_before_ms", "ms": IN_TIME_MS},
-    {"action": "delay_before_ms", "ms": TOO_LATE_MS},
     {"action": "partial_fill"},
 )
+REFUSALS: Sequence[dict[str, Any]] = (
+    {"action": "reply_instead", "canned": "503_throttled_1008"},
+    {"action": "reply_instead", "canned": "timestamp_1021"},
+    {"action": "delay_before_ms", "ms": TOO_LATE_MS},
+)
+"""What an order may hear once and not often: after the third time it is given up, and rightly so."""
 
 
 def bad_answers(random: Random) -> list[dict[str, Any]]:
-    """Return rules by which about every third order is answered badly, and reads lag now and then."""
-    chosen = random.sample(BAD_ANSWERS, 4)
+    """Return rules by which many orders are answered badly, one is refused, and reads lag now and then."""
+    chosen = [(rule, {"probability": 0.4}) for rule in random.sample(BAD_ANSWERS, 3)]
+    chosen.append((random.choice(REFUSALS), {"times": 1}))
     rules = [
-        {**rule, "name": str(rule.get("canned", rule["action"])),
-         "match": {"method": "POST", "path": ORDER_PATH, "probability": 0.5}}
-        for rule in chosen
-    ]  # fmt: skip
+        {
+            **rule,
+            "name": str(rule.get("canned", rule["action"])),
+            "match": {"method": "POST", "path": ORDER_PATH, **when},
+        }
+        for rule, when in chosen
+    ]
     lag = {"name": "lag", "action": "read_lag_ms", "ms": 1_000, "match": {"method": "GET", "probability": 0.2}}
     return [*rules, lag]
