@@ -43,7 +43,7 @@ class FaultAction(StrEnum):
     DUPLICATE_ACK = "duplicate_ack"
     """Executed once; the reply is sent twice on the same connection."""
     READ_LAG = "read_lag_ms"
-    """A read shows the account as it was ``ms`` ago."""
+    """A read (orders, trades, balances, positions, income: by its path) shows the account as it was ``ms`` ago."""
     PARTIAL_FILL = "partial_fill"
     """An order finds liquidity for ``fraction`` of its quantity only."""
 

@@ -217,9 +217,11 @@ class SpotOrders:
         balances = []
         for asset, balance in self._engine.balances.items():
             entry = self._engine.ledgers[asset].last_at(call.seen_until_ms)
-            free = max((entry.balance_after if entry is not None else ZERO) - balance.locked, ZERO)
-            if not omit_zero or free or balance.locked:
-                balances.append({"asset": asset, "free": text(free), "locked": text(balance.locked)})
+            total = entry.balance_after if entry is not None else ZERO
+            # What was locked is not kept over time; but nobody sees more locked than there was.
+            locked = min(balance.locked, total)
+            if not omit_zero or total:
+                balances.append({"asset": asset, "free": text(total - locked), "locked": text(locked)})
         maker, taker = text(self._engine.maker_rate), text(self._engine.taker_rate)
         return {
             "makerCommission": 10,

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import time
+from decimal import Decimal
 
 import pytest
 import requests
@@ -128,6 +129,43 @@ def test_lagging_read_shows_the_past_of_its_own_endpoint_only(start, path: str) 
     assert exchange.struck() == [1]
     exchange.control("POST", "clock", {"advance_ms": 6000})
     assert shown(exchange.raw("GET", path, query)) != shown(before)
+
+
+def test_lagging_income_lacks_the_newest_line_and_nothing_else(start) -> None:
+    exchange = start()
+    exchange.control("POST", "deposit", {"venue": "futures", "asset": "USDT", "amount": "5"})
+    exchange.control("POST", "clock", {"advance_ms": 10_000})
+    before = exchange.raw("GET", "/fapi/v1/income", {}).json()
+    exchange.control("POST", "deposit", {"venue": "futures", "asset": "USDT", "amount": "7"})
+    exchange.faults({"action": "read_lag_ms", "ms": 5000, "match": {"method": "GET", "path": "/fapi/v1/income"}})
+    assert exchange.raw("GET", "/fapi/v1/income", {}).json() == before
+    assert [Decimal(line["income"]) for line in before][-1] == 5
+    exchange.faults()
+    assert [Decimal(line["income"]) for line in exchange.raw("GET", "/fapi/v1/income", {}).json()][-2:] == [5, 7]
+
+
+def test_lagging_spot_account_and_trades_show_the_past_whatever_is_locked_now(start) -> None:
+    exchange = start()
+    exchange.control("POST", "clock", {"advance_ms": 10_000})
+    lag = {"action": "read_lag_ms", "ms": 5000, "match": {"method": "GET", "path": "/api/v3/*"}}
+
+    def held() -> dict[str, Decimal]:
+        rows = exchange.raw("GET", "/api/v3/account", {}).json()["balances"]
+        return {row["asset"]: total for row in rows if (total := Decimal(row["free"]) + Decimal(row["locked"]))}
+
+    before = held()
+    exchange.control("POST", "deposit", {"venue": "spot", "asset": "BTC", "amount": "3"})
+    order = {"symbol": "BTCUSDT", "side": "SELL", "quantity": "2.5"}
+    rest = {**order, "type": "LIMIT", "timeInForce": "GTC", "price": "21000", "newClientOrderId": "rest"}
+    trade = {**order, "type": "MARKET", "quantity": "0.1", "newClientOrderId": "trade"}
+    assert [exchange.raw("POST", "/api/v3/order", one).status_code for one in (rest, trade)] == [200, 200]
+    after = held()
+    exchange.faults(lag)
+    assert held() == before
+    assert exchange.raw("GET", "/api/v3/myTrades", {"symbol": "BTCUSDT"}).json() == []
+    exchange.control("POST", "clock", {"advance_ms": 6000})
+    assert held() == after
+    assert len(exchange.raw("GET", "/api/v3/myTrades", {"symbol": "BTCUSDT"}).json()) == 1
 
 
 def test_lagging_read_shows_an_order_as_it_was(start) -> None:
