@@ -23,7 +23,7 @@ from app.job_safety.side_effect_guard import GuardNames, SideEffectGuard
 from app.journal import schema
 from app.observability.log import make_logger
 from app.observability.recorder import Recorder
-from app.settings import Settings, config_hash
+from app.settings import Settings, config_hash, opening_read_lag_ms
 from app.wiring import Installation, connect_redis, open_installation, settings_from_environment
 
 QUICK_REDIS_S = 0.3
@@ -163,6 +163,7 @@ def _horizons(settings: Settings) -> Horizons:
         absent_spread_algo_ms=horizons.absent_spread_algo_ms,
         all_orders_lookback_ms=horizons.all_orders_lookback_ms,
         max_read_lag_ms=horizons.max_read_lag_ms,
+        opening_read_lag_ms=opening_read_lag_ms(settings),
         quarantine_after_ms=horizons.quarantine_after_ms,
         healthy_for_ms=horizons.healthy_for_ms,
         orphan_after_ms=exchange.outer_deadline_ms + settings.guard.lease_ttl_ms,

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Final
 
 from app.composition import compose, open_here
-from app.execution import opening
 from app.execution.context import ExecutionContext
 from app.execution.follow import Spent, follow_symbol, live_symbols, sweep_income, sweep_orders, sweep_trades
 from app.execution.order import reconcile_row
@@ -23,6 +22,7 @@ from app.journal.rows import IntentRow
 from workers import kill_mirror, resume
 from workers.identity import new_owner
 from workers.loop import Stop
+from workers.opener import Opener
 
 TICK_S: Final = 0.25
 SWEEP_S: Final = 20.0
@@ -146,19 +146,6 @@ class Reconciler:
                 intents.touch(connection, row, now_ms=now_ms, run_at_ms=now_ms + after_ms)
 
 
-def open_venues(context: ExecutionContext) -> None:
-    """Book the opening entries of every venue that answers, so that the first order need not wait for it."""
-    for venue in Venue:
-        try:
-            opening.ensure_open(context, venue)
-        except StoreUnavailableError:
-            raise
-        except RetryableError as error:
-            context.record.event("venue_not_opened", level="warning", venue=venue.value, error=str(error))
-        except Exception as error:  # noqa: BLE001 - one venue that cannot be opened must not stop the other
-            context.record.alarm("venue_not_opened", venue=venue.value, error=f"{type(error).__name__}: {error}")
-
-
 def run_reconciler(*, owner: str | None = None, once: bool = False, stop: Stop | None = None) -> int:
     """Reconcile until told to stop, or once; return the exit code."""
     installation = open_here()
@@ -170,12 +157,10 @@ def run_reconciler(*, owner: str | None = None, once: bool = False, stop: Stop |
     stop = stop or Stop.on_signals()
     poll_s = settings.sweep.kill_switch_poll_ms / 1000
     kill_mirror.start(stop, kill_mirror.KillMirror(installation, context), context, poll_s=poll_s)
-    has_opened = False
+    opener = Opener(context)
     while True:
         try:
-            if not has_opened:
-                open_venues(context)
-                has_opened = True
+            opener.step()
             reconciler.step()
         except StoreUnavailableError as error:
             context.record.event("reconcile_failed", level="warning", count=False, error=str(error))

@@ -13,6 +13,7 @@ from app.exchange.exchange_clock import ExchangeClock
 from app.exchange.filters import RulesCache
 from app.exchange.gateway import ExchangeGateway
 from app.exchange.models import Balance, ExchangePosition, ExchangeTrade, Income
+from app.execution.account_reading import AccountReading
 from app.job_safety.admission import Admission
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.faults import Faults
@@ -42,6 +43,8 @@ class Horizons:
     absent_spread_algo_ms: int = 30_000
     all_orders_lookback_ms: int = 60_000
     max_read_lag_ms: int = 15_000
+    opening_read_lag_ms: int = 15_000
+    """How far behind an answer may be from which the books are opened."""
     quarantine_after_ms: int = 120_000
     healthy_for_ms: int = 30_000
     orphan_after_ms: int = 20_000
@@ -125,6 +128,8 @@ class ExecutionContext:
     faults: Faults = field(default_factory=Faults)
     opened: set[str] = field(default_factory=set)
     """Venues whose opening entries this process has seen; they never vanish."""
+    first_looks: dict[Venue, AccountReading] = field(default_factory=dict)
+    """What this process saw of accounts whose books are not open yet, to be compared with a second look."""
 
     @property
     def is_dry_run(self) -> bool:

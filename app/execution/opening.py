@@ -1,5 +1,24 @@
-"""The first look at an account: what it holds becomes opening entries, before the first order of ours goes out."""
+"""The first look at an account: what it holds becomes opening entries, before the first order of ours goes out.
 
+The opening says "at this moment the account held just this". Whatever came before is in it, whatever comes after is
+booked. No single answer can say so, because each shows the account as it was at some moment of the last
+`opening_read_lag_ms`, nobody knows which. So the account is read twice, and has to have held still meanwhile:
+
+    |------ lag ------| first reading |------ lag ------| second reading, histories |
+    ^ from here on the histories show no movement ...                               ^ ... until here
+
+- The histories are asked for a whole lag after the first reading, so they show everything up to its end. If nothing
+  moved from a lag before it, then whichever moment its balances and its positions are from, it was the same account.
+- What no history tells of (deposits on Spot, trades on symbols that are not ours) is told by the second reading: it is
+  from after the first one's end, while the first one's is from before. They are equal, so nothing moved between.
+
+The end of the first reading is the moment that is opened at. See ADR 0010.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from app.execution.account_reading import AccountReading, read_account, read_movements
 from app.execution.context import ExecutionContext
 from app.job_safety.errors import RetryableError
 from app.job_safety.keys import CLIENT_ORDER_ID_PREFIX
@@ -7,66 +26,118 @@ from app.job_safety.kill_switch import KillState
 from app.job_safety.outcome import Venue
 from app.journal import audit, meta, restore
 
-MAX_TRIES = 5
-HISTORY_MS = 7 * 24 * 3600 * 1000
+MAX_LOOKS: Final = 3
+"""How often one call looks again at an account that moves."""
+SLEEP_AT_MOST_MS: Final = 1_000
+"""A shorter wait is slept; for a longer one the caller is sent away, so that nobody is held up."""
+HISTORY_MS: Final = 7 * 24 * 3600 * 1000
 """How far back orders with our prefix are looked for when the journal has no history."""
 
 
 class AccountMovesError(RetryableError):
-    """Trades kept coming in while the account was read; it is tried again."""
+    """The account has not been seen to hold still for long enough yet; worth another look in `for_ms` milliseconds."""
+
+    def __init__(self, venue: Venue, still_ms: int, for_ms: int) -> None:
+        super().__init__(venue, still_ms, for_ms)
+        self.venue = venue
+        self.still_ms = still_ms
+        self.for_ms = for_ms
+
+    def __str__(self) -> str:
+        return (
+            f"{self.venue}: its books are opened once the account has held still for {self.still_ms} ms; "
+            f"looking again in {self.for_ms} ms"
+        )
 
 
 def ensure_open(context: ExecutionContext, venue: Venue) -> bool:
     """Book the opening entries of `venue` unless they are; return whether this call did.
+
+    Takes at least two calls, or one that sleeps a little: what the first saw is kept in `context.first_looks`. It may
+    be lost with its process, which costs a new wait; several processes may watch at once, and one of them books.
 
     A journal without history on an account that has orders of ours has been lost: it starts in HALT, in a new epoch,
     and every intent is looked up at the exchange before its first order. Otherwise the same intents would buy again.
 
     Raises:
         ExchangeQueryError: the account could not be read; nothing may be sent.
-        AccountMovesError: it did not hold still.
+        AccountMovesError: it has not held still for long enough yet; says for how long to wait.
     """
     with context.journal.read() as connection:
         if context.books.is_open(connection, venue):
             return False
+    lag_ms = context.horizons.opening_read_lag_ms
+    for _ in range(MAX_LOOKS):
+        first = _first_look(context, venue)
+        _wait(context, first, lag_ms)
+        second = read_account(context.gateway, venue)
+        # Asked last: what the second reading may contain without the first one is seen here, or differs.
+        moved = read_movements(context.gateway, venue, context.symbols.get(venue, ()), first.from_ms - lag_ms)
+        if not moved.are_there and second.holds_the_same_as(first):
+            return _book(context, first, moved.newest_trade_ids, seen_at_ms=second.until_ms)
+        context.first_looks[venue] = second
+        context.record.event("account_moves", level="warning", venue=venue.value, since_ms=first.from_ms)
+    raise AccountMovesError(venue, 2 * lag_ms, for_ms=lag_ms)
+
+
+def _first_look(context: ExecutionContext, venue: Venue) -> AccountReading:
+    known = context.first_looks.get(venue)
+    if known is None:
+        known = context.first_looks[venue] = read_account(context.gateway, venue)
+    return known
+
+
+def _wait(context: ExecutionContext, first: AccountReading, lag_ms: int) -> None:
+    """Return when the exchange's clock is past the first look by the lag: ours may be wrong, and plays no part."""
+    left_ms = _left_ms(context, first, lag_ms)
+    if 0 < left_ms <= SLEEP_AT_MOST_MS:
+        context.clock.sleep(left_ms / 1000)
+        left_ms = _left_ms(context, first, lag_ms)
+    if left_ms > 0:
+        raise AccountMovesError(first.venue, 2 * lag_ms, for_ms=left_ms)
+
+
+def _left_ms(context: ExecutionContext, first: AccountReading, lag_ms: int) -> int:
+    now_ms = context.gateway.server_time(first.venue).server_time_ms
+    if now_ms < first.until_ms:
+        # Its clock was set back: what is stamped from now on may look older than what we saw.
+        context.first_looks.pop(first.venue)
+        raise AccountMovesError(first.venue, 2 * lag_ms, for_ms=1)
+    return first.until_ms + lag_ms + 1 - now_ms
+
+
+def _book(
+    context: ExecutionContext, reading: AccountReading, newest_trade_ids: Mapping[str, int], *, seen_at_ms: int
+) -> bool:
+    venue = reading.venue
     has_our_orders = _has_orders_of_ours(context, venue)
-    for _ in range(MAX_TRIES):
-        opened_at_ms = context.gateway.server_time(venue).server_time_ms
-        before = _newest_trades(context, venue)
-        balances = context.gateway.balances(venue)
-        positions = context.gateway.positions() if venue is Venue.USDM else []
-        if _newest_trades(context, venue) != before:
-            continue
-        now_ms = context.clock.now_ms()
-        with context.journal.write() as connection:
-            if context.books.is_open(connection, venue):
-                return False
-            context.books.book_opening(
-                connection, venue=venue, balances=balances, positions=positions, watermarks=before, now_ms=opened_at_ms
+    now_ms = context.clock.now_ms()
+    with context.journal.write() as connection:
+        if context.books.is_open(connection, venue):
+            return False
+        context.books.book_opening(
+            connection,
+            venue=venue,
+            balances=reading.balances,
+            positions=reading.positions,
+            watermarks=newest_trade_ids,
+            now_ms=reading.until_ms,
+        )
+        if has_our_orders and restore.has_no_history(connection, venue=venue.value):
+            why = "this journal is new, and the account has orders of ours: reconcile first"
+            meta.set_kill_state(connection, state=KillState.HALT.value, reason=why)
+            restore.new_epoch(connection, now_ms=max(now_ms, seen_at_ms))
+            audit.append(
+                connection,
+                now_ms=now_ms,
+                actor=context.owner,
+                action="halt",
+                subject=venue.value,
+                detail={"why": why},
             )
-            if has_our_orders and restore.has_no_history(connection, venue=venue.value):
-                why = "this journal is new, and the account has orders of ours: reconcile first"
-                meta.set_kill_state(connection, state=KillState.HALT.value, reason=why)
-                restore.new_epoch(connection, now_ms=max(now_ms, opened_at_ms))
-                audit.append(
-                    connection,
-                    now_ms=now_ms,
-                    actor=context.owner,
-                    action="halt",
-                    subject=venue.value,
-                    detail={"why": why},
-                )
-        context.record.event("venue_opened", venue=venue.value, lost_history=has_our_orders)
-        return True
-    raise AccountMovesError(f"{venue}: trades kept coming in while the account was read; trying again")
-
-
-def _newest_trades(context: ExecutionContext, venue: Venue) -> dict[str, int]:
-    newest: dict[str, int] = {}
-    for symbol in context.symbols.get(venue, ()):
-        trades = context.gateway.newest_trades(venue, symbol)
-        newest[symbol] = max((trade.trade_id for trade in trades), default=-1)
-    return newest
+    context.first_looks.pop(venue, None)
+    context.record.event("venue_opened", venue=venue.value, lost_history=has_our_orders)
+    return True
 
 
 def _has_orders_of_ours(context: ExecutionContext, venue: Venue) -> bool:

@@ -139,7 +139,9 @@ def _with_lease(
         return str(error), False
     except (ExchangeClockUnknownError, ExchangeQueryError) as error:
         return _snooze(context, row, f"exchange not readable: {error}", None), False
-    except (opening.AccountMovesError, RestoredLatelyError) as error:
+    except opening.AccountMovesError as error:
+        return _snooze(context, row, str(error), error.for_ms), False
+    except RestoredLatelyError as error:
         return _snooze(context, row, str(error), None), False
     finally:
         if token is not None:

@@ -8,7 +8,7 @@ from app.settings.errors import SettingsError
 from app.settings.load import child_environment, home_from, load_settings
 from app.settings.mode import TradingMode
 from app.settings.model import Settings
-from app.settings.sanity import Problem, check
+from app.settings.sanity import Problem, check, opening_read_lag_ms
 from app.settings.secret import Secret, StoreUrl
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "describe",
     "home_from",
     "load_settings",
+    "opening_read_lag_ms",
     "short_hash",
 ]

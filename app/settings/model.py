@@ -103,6 +103,8 @@ class Horizons(Group):
     absent_spread_algo_ms: Ms = 30_000
     all_orders_lookback_ms: Ms = 60_000
     max_read_lag_ms: Ms = 15_000
+    opening_read_lag_ms: Ms | None = None
+    """How far behind an answer may be from which the books are opened. None: see `sanity.opening_read_lag_ms`."""
     quarantine_after_ms: Ms = 120_000
     healthy_for_ms: Ms = 30_000
     """How long the venue must have left no outcome unknown before absence may be concluded."""

@@ -24,8 +24,11 @@ _FLOORS: Final = {
     "absent_spread_algo_ms": 30_000,
     "all_orders_lookback_ms": 60_000,
     "max_read_lag_ms": 15_000,
+    "opening_read_lag_ms": 15_000,
     "healthy_for_ms": 30_000,
 }
+
+LOCAL_OPENING_READ_LAG_MS: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,16 @@ class Problem:
 def check(settings: Settings) -> list[Problem]:
     """Return what does not fit together; an empty list means that it is sane. Nothing should start otherwise."""
     return [*_exchange(settings), *_horizons(settings), *_redis(settings), *_intents(settings)]
+
+
+def opening_read_lag_ms(settings: Settings) -> int:
+    """Return how far behind an answer may be from which the books are opened.
+
+    Unless it is set, as far as any other. The local exchange lags only when it is told to: there, half a second.
+    """
+    if settings.horizons.opening_read_lag_ms is not None:
+        return settings.horizons.opening_read_lag_ms
+    return LOCAL_OPENING_READ_LAG_MS if may_be_scaled_down(settings) else settings.horizons.max_read_lag_ms
 
 
 def may_be_scaled_down(settings: Settings) -> bool:
@@ -96,7 +109,8 @@ def _horizons(settings: Settings) -> Iterator[Problem]:
     horizons, exchange = settings.horizons, settings.exchange
     if not may_be_scaled_down(settings):
         for name, floor in _FLOORS.items():
-            if (value := getattr(horizons, name)) < floor:
+            value = getattr(horizons, name)
+            if value is not None and value < floor:
                 yield Problem(
                     field=f"horizons.{name}",
                     text=f"{value} is too little to prove anything absent on a real exchange",

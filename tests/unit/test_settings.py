@@ -22,6 +22,7 @@ from app.settings import (
     config_hash,
     describe,
     load_settings,
+    opening_read_lag_ms,
     short_hash,
 )
 from app.settings.environment import known_names
@@ -456,6 +457,7 @@ def test_hash_takes_secrets_by_reference(tmp_path: Path) -> None:
         ("horizons: {absent_spread_algo_ms: 29999}", "horizons.absent_spread_algo_ms"),
         ("horizons: {all_orders_lookback_ms: 59999}", "horizons.all_orders_lookback_ms"),
         ("horizons: {max_read_lag_ms: 14999}", "horizons.max_read_lag_ms"),
+        ("horizons: {opening_read_lag_ms: 14999}", "horizons.opening_read_lag_ms"),
         ("horizons: {healthy_for_ms: 29999}", "horizons.healthy_for_ms"),
         ("horizons: {absent_spread_spot_ms: 16000}", "horizons.max_read_lag_ms"),
         ("exchange: {outer_deadline_ms: 30001}", "horizons.healthy_for_ms"),
@@ -497,6 +499,14 @@ def test_scaled_down_horizons_are_for_the_local_exchange_only(tmp_path: Path) ->
     assert check(load(tmp_path, local, config=SCALED)) == []
     assert len(check(load(tmp_path, {**TESTNET, **local}, config=SCALED))) == 8
     assert len(check(load(tmp_path, {"TRADING_MODE": "dry_run"}, config=SCALED))) == 8
+
+
+def test_books_are_opened_from_answers_as_old_as_any_except_on_the_local_exchange(tmp_path: Path) -> None:
+    slow = "horizons: {max_read_lag_ms: 16000}"
+    assert opening_read_lag_ms(load(tmp_path, TESTNET, config=slow)) == 16_000
+    assert opening_read_lag_ms(load(tmp_path, {"TRADING_MODE": "dry_run"}, config=slow)) == 16_000
+    assert opening_read_lag_ms(load(tmp_path, config=slow)) == 500
+    assert opening_read_lag_ms(load(tmp_path, config="horizons: {opening_read_lag_ms: 3000}")) == 3_000
 
 
 # The documentation
