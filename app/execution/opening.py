@@ -113,9 +113,7 @@ def _book(
     has_our_orders = _has_orders_of_ours(context, venue)
     now_ms = context.clock.now_ms()
     with context.journal.write() as connection:
-        if context.books.is_open(connection, venue):
-            return False
-        context.books.book_opening(
+        is_new = context.books.book_opening(
             connection,
             venue=venue,
             balances=reading.balances,
@@ -123,6 +121,8 @@ def _book(
             watermarks=newest_trade_ids,
             now_ms=reading.until_ms,
         )
+        if not is_new:
+            return False  # another process was faster
         if has_our_orders and restore.has_no_history(connection, venue=venue.value):
             why = "this journal is new, and the account has orders of ours: reconcile first"
             meta.set_kill_state(connection, state=KillState.HALT.value, reason=why)

@@ -117,7 +117,8 @@ class Arena:
     def warm_up(self) -> None:
         """Trade once on both venues, so that their books are opened before anything breaks.
 
-        Opening reads balances, and a read side made to lag would show the account from before its deposits.
+        Opening waits for an account that holds still, which would be measured as recovery, and the read side is made to
+        lag further here than the scaled-down horizons allow for.
         """
         self.submit([market("warm-usdm"), market("warm-spot", venue="spot")])
         left = self.rest(timeout_s=60)
