@@ -24,7 +24,14 @@ from app.journal import schema
 from app.observability.log import make_logger
 from app.observability.recorder import Recorder
 from app.settings import Settings, config_hash, opening_read_lag_ms
-from app.wiring import Installation, connect_redis, open_installation, settings_from_environment
+from app.wiring import (
+    REDIS_TIMEOUT_S,
+    Installation,
+    PatientOnceRedis,
+    connect_redis,
+    open_installation,
+    settings_from_environment,
+)
 
 QUICK_REDIS_S = 0.3
 FAULTS_VARIABLE = "FILLONCE_FAULTS"
@@ -86,9 +93,9 @@ class JournalBooks:
         return booked.mark_booked(connection, key, now_ms)
 
 
-def open_here(clock: Clock | None = None) -> Installation:
+def open_here(clock: Clock | None = None, *, redis_timeout_s: float = REDIS_TIMEOUT_S) -> Installation:
     """Open the installation that this process' environment names."""
-    return open_installation(settings_from_environment(), clock or SystemClock())
+    return open_installation(settings_from_environment(), clock or SystemClock(), redis_timeout_s=redis_timeout_s)
 
 
 def compose(installation: Installation, owner: str) -> ExecutionContext:
@@ -106,7 +113,7 @@ def compose(installation: Installation, owner: str) -> ExecutionContext:
     log = make_logger(owner=owner, mode=installation.mode, account=installation.account)
     chance = random.SystemRandom()
     # What is only told or looked at must not hold up a transaction while Redis hangs.
-    quick = connect_redis(installation.redis_url, timeout_s=QUICK_REDIS_S)
+    quick = connect_redis(installation.redis_url, timeout_s=QUICK_REDIS_S, kind=PatientOnceRedis)
     context = ExecutionContext(
         owner=owner,
         account=installation.account,

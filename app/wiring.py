@@ -5,11 +5,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -72,7 +74,7 @@ def settings_from_environment() -> Settings:
     return load_settings(os.environ, Path.cwd())
 
 
-def open_installation(settings: Settings, clock: Clock) -> Installation:
+def open_installation(settings: Settings, clock: Clock, *, redis_timeout_s: float = REDIS_TIMEOUT_S) -> Installation:
     """Open the stores that `settings` name, starting the private Redis and making the journal's tables where needed.
 
     Raises:
@@ -83,7 +85,7 @@ def open_installation(settings: Settings, clock: Clock) -> Installation:
     journal = open_journal(settings)
     stamp = meta.claim(journal, account=settings.account, mode=settings.mode.value, now_ms=clock.now_ms())
     url = redis_url(settings, clock)
-    redis = connect_redis(url)
+    redis = connect_redis(url, timeout_s=redis_timeout_s, kind=PatientOnceRedis)
     return Installation(
         settings=settings,
         clock=clock,
@@ -124,7 +126,31 @@ def redis_url(settings: Settings, clock: Clock) -> str:
     return ensure_redis(settings.stores.home, clock, appendfsync=settings.stores.appendfsync).url
 
 
-def connect_redis(url: str, *, timeout_s: float = REDIS_TIMEOUT_S) -> Redis:
+class PatientOnceRedis(Redis):
+    """Waits for a Redis that hangs once, and then refuses at once for as long: waits must not add up before an exit."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._refuses_until_s = 0.0
+
+    def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        """Send one command.
+
+        Raises:
+            TimeoutError: it was not answered, or one just before was not.
+        """
+        started_s = monotonic()
+        if started_s < self._refuses_until_s:
+            raise RedisTimeoutError("it has just left a command unanswered")
+        try:
+            return super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]  # redis-py has no types here
+        except RedisTimeoutError:
+            now_s = monotonic()
+            self._refuses_until_s = now_s + (now_s - started_s)
+            raise
+
+
+def connect_redis(url: str, *, timeout_s: float = REDIS_TIMEOUT_S, kind: type[Redis] = Redis) -> Redis:
     """Return a client that sends every command once: redis-py's own retries repeat writes whose answer was lost."""
     options: Mapping[str, object] = {
         "retry": Retry(NoBackoff(), 0),
@@ -133,8 +159,8 @@ def connect_redis(url: str, *, timeout_s: float = REDIS_TIMEOUT_S) -> Redis:
         "health_check_interval": 0,
     }
     if urlsplit(url).scheme == SENTINEL_SCHEME:
-        return _sentinel(url, options)
-    return Redis.from_url(url, **options)
+        return _sentinel(url, options, kind)
+    return kind.from_url(url, **options)
 
 
 def make_gateway(settings: Settings, clock: Clock) -> ExchangeGateway:
@@ -181,12 +207,12 @@ def with_local_exchange(settings: Settings) -> Settings:
     )
 
 
-def _sentinel(url: str, options: Mapping[str, object]) -> Redis:
+def _sentinel(url: str, options: Mapping[str, object], kind: type[Redis]) -> Redis:
     parts = urlsplit(url)
     hosts = [_host(item) for item in parts.netloc.rpartition("@")[2].split(",")]
     credentials = {"username": parts.username or None, "password": parts.password} if "@" in parts.netloc else {}
     sentinel: Any = Sentinel(hosts, sentinel_kwargs={"socket_timeout": REDIS_TIMEOUT_S})  # type: ignore[no-untyped-call]  # redis-py has no types here
-    client: Redis = sentinel.master_for(parts.path.strip("/") or "mymaster", **options, **credentials)
+    client: Redis = sentinel.master_for(parts.path.strip("/") or "mymaster", redis_class=kind, **options, **credentials)
     return client
 
 

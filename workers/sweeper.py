@@ -12,12 +12,12 @@ from typing import Final
 from sqlalchemy import select, update
 
 from app.composition import compose, open_here
-from app.delivery import FOLLOWUP, Parcel
+from app.delivery import FOLLOWUP, URGENT, Parcel
 from app.execution.cancel import run_cancel
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
 from app.execution.fills import parcels_of
 from app.execution.order import parcel_of, run_order
-from app.job_safety.errors import OutcomeUnknownError, RetryableError, StoreUnavailableError
+from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.state import SENDABLE, IntentState
 from app.journal import followups, intents, schema
 from app.journal.followups import Followup
@@ -25,10 +25,12 @@ from app.journal.rows import IntentRow
 from workers.identity import new_owner
 from workers.loop import Stop
 
-URGENT: Final = "urgent"
 BATCH: Final = 500
 MAX_LISTED: Final = 20_000
 """A longer queue is not read to see who is in it: what waits there gets its turn."""
+
+REDIS_PATIENCE_S: Final = 1.0
+"""A Redis that hangs longer than this holds up exits, which go out from the journal then."""
 
 FOLLOWUP_GRACE_MS: Final = 3_000
 MAX_RESCUES: Final = 3
@@ -55,6 +57,7 @@ def sweep(context: ExecutionContext) -> Swept:
         late = followups.overdue(connection, now_ms=now_ms - FOLLOWUP_GRACE_MS, limit=BATCH)
     if not due and not late:
         return Swept()
+    context.delivery.check()
     waiting = _Waiting(context)
     lost = [row for row in due if not waiting.holds(parcel_of(row))]
     rescued = [row for row in lost if row.not_before_ms < (row.run_at_ms or 0) and not _is_in_hand(context, row)]
@@ -84,23 +87,21 @@ def run_urgent(context: ExecutionContext) -> int:
 
     Returns how many were tried. Without Redis there is no guard: the journal's compare-and-set keeps processes apart.
     """
-    try:
-        context.delivery.depth(URGENT)
-    except StoreUnavailableError:
-        pass
-    else:
-        return 0
     now_ms = context.clock.now_ms()
     try:
         with context.journal.read() as connection:
-            due = intents.due_for_delivery(connection, now_ms=now_ms, limit=BATCH)
-        urgent = [row for row in due if row.queue == URGENT]
-        for row in urgent:
-            text = run_cancel(context, row.key) if row.type == "cancel" else run_order(context, row.key)
-            context.record.event("run_from_journal", count=False, key=row.key, result=text)
-    except (RetryableError, OutcomeUnknownError) as error:
+            # Only these: thousands of orders that wait for Redis must not stand before a stop.
+            urgent = intents.due_for_delivery(connection, now_ms=now_ms, limit=BATCH, queue=URGENT)
+    except StoreUnavailableError as error:
         context.record.event("run_from_journal_failed", level="warning", count=False, error=str(error))
         return 0
+    for row in urgent:
+        try:
+            text = run_cancel(context, row.key) if row.type == "cancel" else run_order(context, row.key)
+            context.record.event("run_from_journal", count=False, key=row.key, result=text)
+        except Exception as error:  # noqa: BLE001 - shown; one that breaks must not stand before the other exits
+            words = f"{type(error).__name__}: {error}"
+            context.record.event("run_from_journal_failed", level="warning", count=False, key=row.key, error=words)
     return len(urgent)
 
 
@@ -159,7 +160,7 @@ def _quarantine(context: ExecutionContext, rows: Sequence[IntentRow], now_ms: in
 
 def run_sweeper(*, owner: str | None = None, once: bool = False, stop: Stop | None = None) -> int:
     """Sweep until told to stop, or once; return the exit code."""
-    installation = open_here()
+    installation = open_here(redis_timeout_s=REDIS_PATIENCE_S)
     context = compose(installation, owner or new_owner("sweeper"))
     stop = stop or Stop.on_signals()
     interval_s = installation.settings.sweep.interval_ms / 1000

@@ -18,7 +18,10 @@ from rq.utils import now as rq_now
 from app.job_safety import keys, scripts
 from app.job_safety.errors import StoreUnavailableError
 
-QUEUES: Final = ("urgent", "orders", "positions", "ledger", "pnl", "signals")
+URGENT: Final = "urgent"
+"""Carries what takes risk away."""
+
+QUEUES: Final = (URGENT, "orders", "positions", "ledger", "pnl", "signals")
 FOLLOWUP: Final = "followup"
 JOB_FUNCTIONS: Final = {
     kind: f"workers.jobs.run_{kind}" for kind in ("order", "cancel", "position", "ledger", "pnl", "signal", FOLLOWUP)
@@ -29,6 +32,7 @@ _KIND_OF: Final = {function: kind for kind, function in JOB_FUNCTIONS.items()}
 
 RESULT_TTL_S: Final = 600
 FAILURE_TTL_S: Final = 24 * 3600
+CHECK_TTL_MS: Final = 10_000
 MAX_BATCH: Final = 200
 MAX_ARGUMENTS: Final = 4000
 """Lua's `unpack` and Redis' argument buffers like batches small."""
@@ -80,6 +84,19 @@ class Delivery:
             for start in range(0, len(same), MAX_BATCH):
                 count += self._push(queue, same[start : start + MAX_BATCH], how)
         return count
+
+    def check(self) -> None:
+        """See whether Redis can take a job, and hand one to a worker, by writing something that is soon gone.
+
+        A full one, a replica and one whose disk failed answer every question as if nothing were wrong.
+
+        Raises:
+            StoreUnavailableError: it cannot, or did not answer.
+        """
+        try:
+            self._redis.set(f"delivery:check:{self._mode}:{self._account}", 1, px=CHECK_TTL_MS)
+        except RedisError as error:
+            raise StoreUnavailableError(f"redis: {error}") from error
 
     def waiting(self, queue: str) -> set[str]:
         """Return the job ids that wait on `queue`.

@@ -118,14 +118,16 @@ def touch(connection: Connection, row: IntentRow, *, now_ms: int, **changes: obj
     return _compare_and_set(connection, row, {"updated_at_ms": now_ms, **changes})
 
 
-def due_for_delivery(connection: Connection, *, now_ms: int, limit: int) -> list[IntentRow]:
-    """Return intents that a queue should be moving and whose `run_at_ms` has come, oldest first.
+def due_for_delivery(connection: Connection, *, now_ms: int, limit: int, queue: str | None = None) -> list[IntentRow]:
+    """Return intents that a queue (or the one named) should be moving and whose `run_at_ms` has come, oldest first.
 
     Orders in doubt or resting at the exchange are others' to look after; cancels always are the queue's.
     """
     others = [state.value for state in (*DOUBTFUL, *LIVE)]
-    mine = or_(_T.c.type == "cancel", _T.c.state.not_in(others))
-    return _rows(connection, select(_T).where(_T.c.run_at_ms <= now_ms, mine).order_by(_T.c.run_at_ms).limit(limit))
+    query = select(_T).where(_T.c.run_at_ms <= now_ms, or_(_T.c.type == "cancel", _T.c.state.not_in(others)))
+    if queue is not None:
+        query = query.where(_T.c.queue == queue)
+    return _rows(connection, query.order_by(_T.c.run_at_ms).limit(limit))
 
 
 def venues_in_doubt(connection: Connection, *, now_ms: int) -> set[str]:

@@ -4,13 +4,14 @@ Once `submit` has answered `accepted` or `duplicate`, the intent is on disk and 
 quarantine: whatever happens to Redis, to this process or to the workers, the sweeper finds it in the journal.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Self, TypeAlias
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from app.clock import Clock, SystemClock
-from app.delivery import Delivery
+from app.delivery import URGENT, Delivery
 from app.intents import CancelIntent, Intent, IntentError, parse_intent
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.state import IntentState
@@ -18,7 +19,7 @@ from app.journal import intents as rows
 from app.journal import schema
 from app.journal.engine import Journal
 from app.producer.submission import Status, Submission
-from app.producer.terms import Terms, parcel
+from app.producer.terms import Terms, parcel, queue_of
 from app.wiring import Installation, open_installation, settings_from_environment
 
 MAX_BATCH: Final = 500
@@ -105,6 +106,10 @@ class Producer:
                 raise
             verdicts, waiting = self._take(intents)
         is_delivered = self._deliver([intent for intent in intents if intent.key in waiting])
+        if not is_delivered:
+            self._hurry(
+                sorted(intent.key for intent in intents if intent.key in waiting and queue_of(intent) == URGENT)
+            )
         return [
             Submission(
                 key=intent.key,
@@ -153,6 +158,15 @@ class Producer:
             self._no_delivery_before = now + (now - started)
             return False
         return True
+
+    def _hurry(self, exits: Sequence[str]) -> None:
+        """Have the sweeper run `exits` from the journal at once: it looks after what was delivered only later."""
+        table = schema.intents
+        waits = table.c.key.in_(exits) & (table.c.state == IntentState.RECEIVED.value)
+        if exits:
+            # They are taken already, and found a little later without this.
+            with contextlib.suppress(StoreUnavailableError), self._journal.write() as connection:
+                connection.execute(update(table).where(waits).values(run_at_ms=self._clock.now_ms()))
 
 
 def submit(intent: Intent | Mapping[str, Any], *, producer: Producer | None = None) -> Submission:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from app.delivery import Parcel
+from app.delivery import URGENT, Parcel
 from app.intents import CancelIntent, Intent, LedgerIntent, OrderIntent, SignalIntent, canonical, content_hash
 from app.job_safety import keys
 from app.journal.intents import NewIntent
@@ -11,7 +11,7 @@ from app.journal.intents import NewIntent
 SWEEP_AFTER_MS: Final = 5_000
 """When the sweeper looks whether the queue has moved it: the producer hands it over at once."""
 
-_QUEUES: Final = {"position": "positions", "ledger": "ledger", "pnl": "pnl", "signal": "signals", "cancel": "urgent"}
+_QUEUES: Final = {"position": "positions", "ledger": "ledger", "pnl": "pnl", "signal": "signals", "cancel": URGENT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class Terms:
 def queue_of(intent: Intent) -> str:
     """Return the queue of an intent: what takes risk away never waits behind what opens it."""
     if isinstance(intent, OrderIntent):
-        return "urgent" if intent.is_urgent else "orders"
+        return URGENT if intent.is_urgent else "orders"
     return _QUEUES[intent.type]
 
 
