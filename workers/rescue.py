@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import update
-
 from app.composition import guard_names, open_here
 from app.delivery import Parcel
 from app.execution.order import parcel_of
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.state import TERMINAL_STATES
-from app.journal import attempts, intents, schema
+from app.journal import attempts, intents
 from app.observability.log import make_logger
 from app.observability.recorder import Recorder
 from app.wiring import Installation
@@ -32,23 +30,20 @@ def rescue(installation: Installation, owner: str) -> list[str]:
     guard = make_guard(installation, guard_names(installation.settings))
     for parcel in parcels:
         guard.bury(parcel.type, parcel.key, owner)
-    _count(installation, [parcel.key for parcel in parcels])
+    # Only what it had begun with can be what it died of; the rest waited its turn.
+    begun = [parcel.key for parcel in parcels if installation.delivery.was_started(parcel)]
+    with installation.journal.write() as connection:
+        intents.count_deaths(connection, begun)
+        deaths = {key: row.rescues for key in begun if (row := intents.find(connection, key)) is not None}
+    # What keeps killing is left to the sweeper, which takes its time, and quarantines it.
+    limit = installation.settings.sweep.max_rescues
+    parcels = [parcel for parcel in parcels if deaths.get(parcel.key, 0) <= limit]
     installation.delivery.deliver(parcels, front=True)
     return [parcel.key for parcel in parcels]
 
 
 def _distinct(parcels: Sequence[Parcel]) -> list[Parcel]:
     return list({(parcel.type, parcel.key): parcel for parcel in parcels}.values())
-
-
-def _count(installation: Installation, keys: Sequence[str]) -> None:
-    table = schema.intents
-    with installation.journal.write() as connection:
-        connection.execute(
-            update(table)
-            .where(table.c.key.in_(list(keys)), table.c.state.not_in([state.value for state in TERMINAL_STATES]))
-            .values(rescues=table.c.rescues + 1)
-        )
 
 
 def run_rescue(owner: str) -> int:

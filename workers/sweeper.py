@@ -34,7 +34,6 @@ REDIS_PATIENCE_S: Final = 1.0
 
 FOLLOWUP_GRACE_MS: Final = 3_000
 MAX_RESCUES: Final = 3
-"""Rescues in a row without a change of state, after which an intent is quarantined (poison)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,31 +44,41 @@ class Swept:
     quarantined: int = 0
 
 
-def sweep(context: ExecutionContext) -> Swept:
+def sweep(context: ExecutionContext, *, batch: int = BATCH, max_rescues: int = MAX_RESCUES) -> Swept:
     """Deliver again what is due and waits nowhere; return what was done.
+
+    Args:
+        context: The dependencies of this process.
+        batch: Rows per pass.
+        max_rescues: After so many deaths in a row of whoever worked on it, an intent is quarantined (poison). That a
+            store was away, and lost its delivery or failed its job, is not its fault and does not count.
 
     Raises:
         StoreUnavailableError: the journal or Redis does not answer.
     """
     now_ms = context.clock.now_ms()
     with context.journal.read() as connection:
-        due = intents.due_for_delivery(connection, now_ms=now_ms, limit=BATCH)
-        late = followups.overdue(connection, now_ms=now_ms - FOLLOWUP_GRACE_MS, limit=BATCH)
+        due = intents.due_for_delivery(connection, now_ms=now_ms, limit=batch)
+        late = followups.overdue(connection, now_ms=now_ms - FOLLOWUP_GRACE_MS, limit=batch)
     if not due and not late:
         return Swept()
     context.delivery.check()
     waiting = _Waiting(context)
     lost = [row for row in due if not waiting.holds(parcel_of(row))]
     rescued = [row for row in lost if row.not_before_ms < (row.run_at_ms or 0) and not _is_in_hand(context, row)]
-    poisoned = [row for row in rescued if _is_poison(row)]
-    _look_again_later(context, due, rescued, now_ms)
-    _quarantine(context, poisoned, now_ms)
+    dead = [row for row in rescued if context.delivery.was_started(parcel_of(row))]
+    poisoned = [row for row in rescued if _is_poison(row, max_rescues)]
+    _look_again_later(context, due, dead, now_ms)
+    quarantined = _quarantine(context, poisoned, now_ms)
     again = [row for row in lost if row not in poisoned]
     parcels = [parcel_of(row) for row in again] + parcels_of([one for one in late if not waiting.holds(_of(one))])
     context.delivery.deliver(parcels, force=True)
-    for row in rescued:
-        context.record.event("rescued", key=row.key, state=row.state.value, rescues=row.rescues + 1)
-    return Swept(delivered=len(parcels), quarantined=len(poisoned))
+    for row in again:
+        if row in rescued:
+            context.record.event(
+                "rescued", key=row.key, state=row.state.value, rescues=row.rescues + (1 if row in dead else 0)
+            )
+    return Swept(delivered=len(parcels), quarantined=quarantined)
 
 
 def _is_in_hand(context: ExecutionContext, row: IntentRow) -> bool:
@@ -77,9 +86,9 @@ def _is_in_hand(context: ExecutionContext, row: IntentRow) -> bool:
     return context.guard.is_leased(row.type, row.key)
 
 
-def _is_poison(row: IntentRow) -> bool:
+def _is_poison(row: IntentRow, max_rescues: int) -> bool:
     """Whether it has been rescued too often. Never a cancel: it may be repeated for as long as it takes."""
-    return row.rescues >= MAX_RESCUES and row.state in SENDABLE and row.type != "cancel"
+    return row.rescues >= max_rescues and row.state in SENDABLE and row.type != "cancel"
 
 
 def run_urgent(context: ExecutionContext) -> int:
@@ -127,15 +136,15 @@ def _of(followup: Followup) -> Parcel:
 
 
 def _look_again_later(
-    context: ExecutionContext, due: Sequence[IntentRow], rescued: Sequence[IntentRow], now_ms: int
+    context: ExecutionContext, due: Sequence[IntentRow], dead: Sequence[IntentRow], now_ms: int
 ) -> None:
     table = schema.intents
-    rescued_keys = {row.key for row in rescued}
+    dead_keys = {row.key for row in dead}
     with context.journal.write() as connection:
         # Rows that somebody holds are being moved by that somebody: they are passed over, not waited for.
         wanted = select(table.c.key).where(table.c.key.in_([row.key for row in due]), table.c.run_at_ms <= now_ms)
         free = set(connection.execute(wanted.order_by(table.c.key).with_for_update(skip_locked=True)).scalars())
-        for keys, more in ((free & rescued_keys, 1), (free - rescued_keys, 0)):
+        for keys, more in ((free & dead_keys, 1), (free - dead_keys, 0)):
             if keys:
                 connection.execute(
                     update(table)
@@ -144,18 +153,26 @@ def _look_again_later(
                 )
 
 
-def _quarantine(context: ExecutionContext, rows: Sequence[IntentRow], now_ms: int) -> None:
+def _quarantine(context: ExecutionContext, rows: Sequence[IntentRow], now_ms: int) -> int:
+    count = 0
     for row in rows:
         with context.journal.write() as connection:
             fresh = intents.load(connection, row.key, lock=True)
-            if fresh.state in SENDABLE:
-                reason = f"poison: rescued {fresh.rescues} times without getting anywhere"
-                # One that was dispatched before stays under reconcile; of one that never was there is nothing to ask.
-                run_at_ms = now_ms + REDELIVER_AFTER_MS if fresh.attempt else None
-                intents.move(
-                    connection, fresh, IntentState.QUARANTINED, now_ms=now_ms, reason=reason, run_at_ms=run_at_ms
-                )
+            if fresh.state not in SENDABLE:
+                continue
+            if fresh.valid_until_ms is not None and fresh.valid_until_ms <= now_ms:
+                # Nothing is left to decide: it may not be sent any more, and every attempt of it is proven absent.
+                why = "validity ran out before it was sent"
+                intents.move(connection, fresh, IntentState.EXPIRED, now_ms=now_ms, reason=why, booked_at_ms=now_ms)
+                context.record.event("expired", key=row.key, why=why)
+                continue
+            reason = f"poison: rescued {fresh.rescues} times without getting anywhere"
+            # One that was dispatched before stays under reconcile; of one that never was there is nothing to ask.
+            run_at_ms = now_ms + REDELIVER_AFTER_MS if fresh.attempt else None
+            intents.move(connection, fresh, IntentState.QUARANTINED, now_ms=now_ms, reason=reason, run_at_ms=run_at_ms)
+        count += 1
         context.record.alarm("quarantined", key=row.key, reason="poison")
+    return count
 
 
 def run_sweeper(*, owner: str | None = None, once: bool = False, stop: Stop | None = None) -> int:
@@ -163,10 +180,11 @@ def run_sweeper(*, owner: str | None = None, once: bool = False, stop: Stop | No
     installation = open_here(redis_timeout_s=REDIS_PATIENCE_S)
     context = compose(installation, owner or new_owner("sweeper"))
     stop = stop or Stop.on_signals()
-    interval_s = installation.settings.sweep.interval_ms / 1000
+    settings = installation.settings.sweep
+    interval_s = settings.interval_ms / 1000
     while True:
         try:
-            sweep(context)
+            sweep(context, batch=settings.batch_size, max_rescues=settings.max_rescues)
         except StoreUnavailableError as error:
             context.record.event("sweep_failed", level="warning", count=False, error=str(error))
             run_urgent(context)

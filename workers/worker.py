@@ -23,7 +23,8 @@ from rq.timeouts import BaseDeathPenalty
 from app.composition import compose, open_here
 from app.delivery import QUEUES, rq_queue_name
 from app.execution.context import ExecutionContext
-from app.job_safety.errors import StoreUnavailableError
+from app.job_safety.errors import OutcomeUnknownError, RetryableError, StoreUnavailableError
+from app.journal import intents
 from app.wiring import Installation, connect_redis
 from workers import jobs
 from workers.identity import new_owner
@@ -106,7 +107,14 @@ class SafetyWorker(SimpleWorker):
                 self.context.record.event(
                     "job_failed", level=level, job_id=job.id, error=f"{type(error).__name__}: {error}"
                 )
+                if not isinstance(error, RetryableError | OutcomeUnknownError | RedisError):
+                    self._count_against(self.context, job)
         super().handle_exception(job, *exc_info)
+
+    def _count_against(self, context: ExecutionContext, job: Job) -> None:
+        """Count what broke by itself as a death: an intent that does so again and again is poison."""
+        with contextlib.suppress(StoreUnavailableError), context.journal.write() as connection:
+            intents.count_deaths(connection, [str(job.args[0])])
 
 
 def _listed(queues: Any) -> Sequence[Any]:

@@ -110,6 +110,18 @@ class Delivery:
             raise StoreUnavailableError(f"redis: {error}") from error
         return {item.decode() for item in cast("list[bytes]", raw)}
 
+    def was_started(self, parcel: Parcel) -> bool:
+        """Return whether a worker began with it and neither finished nor failed.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer.
+        """
+        try:
+            status = self._redis.hget(f"rq:job:{self.job_id(parcel)}", "status")
+        except RedisError as error:
+            raise StoreUnavailableError(f"redis: {error}") from error
+        return cast("bytes | None", status) == JobStatus.STARTED.encode()
+
     def depth(self, queue: str) -> int:
         """Return how many jobs wait on `queue`."""
         try:

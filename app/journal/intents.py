@@ -118,6 +118,12 @@ def touch(connection: Connection, row: IntentRow, *, now_ms: int, **changes: obj
     return _compare_and_set(connection, row, {"updated_at_ms": now_ms, **changes})
 
 
+def count_deaths(connection: Connection, keys: Sequence[str]) -> None:
+    """Count for each intent that whoever worked on it died or broke; a change of state sets the count back."""
+    unfinished = _T.c.state.not_in([state.value for state in TERMINAL_STATES])
+    connection.execute(update(_T).where(_T.c.key.in_(list(keys)), unfinished).values(rescues=_T.c.rescues + 1))
+
+
 def due_for_delivery(connection: Connection, *, now_ms: int, limit: int, queue: str | None = None) -> list[IntentRow]:
     """Return intents that a queue (or the one named) should be moving and whose `run_at_ms` has come, oldest first.
 

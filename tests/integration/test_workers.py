@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from rq import Callback, Queue
+from sqlalchemy import update
 
 from app.clock import SystemClock
 from app.composition import compose
 from app.delivery import Parcel
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
+from app.execution.order import parcel_of
 from app.job_safety.admission import Admitted, EffectKind
 from app.job_safety.state import IntentState
+from app.journal import schema
 from app.settings import load_settings
 from app.wiring import open_installation
 from tests.support.clock import FakeClock
@@ -24,6 +27,7 @@ from tests.support.nursery import Nursery
 from tests.support.paper_process import PaperProcess
 from tests.support.redis_server import RedisServer
 from tests.support.system import System, system
+from workers.rescue import rescue
 from workers.sweeper import MAX_RESCUES, sweep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -267,12 +271,14 @@ class Keeper:
     clock: FakeClock
     redis: Redis
 
-    def sweep(self, times: int) -> None:
-        """Sweep again and again; whoever takes what is delivered gets nowhere with it."""
+    def sweep(self, times: int, *, status: str = "started") -> None:
+        """Sweep again and again; whoever takes what is delivered gets nowhere with it, and RQ has `status` for it."""
         self.clock.advance(max(SystemClock().now_ms() - self.clock.now_ms(), 0))
         for _ in range(times):
             sweep(self.context)
             self.redis.delete("rq:queue:orders")
+            for job in self.redis.keys("rq:job:*"):
+                self.redis.hset(job, "status", status)
             self.clock.advance(REDELIVER_AFTER_MS + 1)
 
 
@@ -295,6 +301,55 @@ def test_order_that_its_workers_do_not_survive_is_quarantined(here: System, keep
     row = here.row("poison")
     assert (row.state, row.rescues, row.attempt) == ("QUARANTINED", 0, 0)
     assert "poison" in (row.reason or "")
+
+
+@pytest.mark.parametrize("status", ["queued", "failed"])
+def test_order_whose_delivery_a_store_loses_again_and_again_is_not_taken_for_poison(
+    here: System, keeper: Keeper, status: str
+) -> None:
+    here.order("unlucky", valid_for_s=600)
+    keeper.sweep(3 * MAX_RESCUES, status=status)
+    assert (here.row("unlucky").state, here.row("unlucky").rescues) == ("RECEIVED", 0)
+    here.start_all()
+    (row,) = here.wait_until_booked("unlucky")
+    assert (row.state, row.attempt) == ("FILLED", 1)
+
+
+def test_poison_that_may_not_be_sent_any_more_expires_without_a_person(here: System, keeper: Keeper) -> None:
+    here.order("late", valid_for_s=60)
+    keeper.sweep(1 + MAX_RESCUES)
+    assert (here.row("late").state, here.row("late").rescues) == ("RECEIVED", MAX_RESCUES)
+    keeper.clock.advance(60_000)
+    keeper.sweep(1)
+    assert (here.row("late").state, here.row("late").reason) == ("EXPIRED", "validity ran out before it was sent")
+    assert "alarm_quarantined" not in here.checker.counters()
+
+
+def test_order_whose_job_always_breaks_is_quarantined(here: System, keeper: Keeper) -> None:
+    here.order("broken", valid_for_s=600)
+    with here.installation.journal.write() as connection:
+        connection.execute(update(schema.intents).values(content="{}"))
+    for times in range(1, MAX_RESCUES + 1):
+        here.run("worker", "orders", "--burst")
+        assert (here.row("broken").state, here.row("broken").rescues) == ("RECEIVED", times)
+        keeper.clock.advance(max(SystemClock().now_ms() - keeper.clock.now_ms(), 0) + REDELIVER_AFTER_MS + 1)
+        sweep(keeper.context)
+    assert here.row("broken").state == "QUARANTINED"
+
+
+def test_only_what_a_dead_worker_had_begun_is_counted_and_what_keeps_killing_is_not_handed_out_at_once(
+    here: System,
+) -> None:
+    begun, waiting = (parcel_of(here.row(here.order(key, valid_for_s=600))) for key in ("begun", "waiting"))
+    delivery, redis = here.installation.delivery, here.installation.redis
+    for deaths in range(1, MAX_RESCUES + 2):
+        redis.delete("rq:queue:orders")
+        redis.hset(f"rq:job:{delivery.job_id(begun)}", "status", "started")
+        redis.rpush("rq:queue:orders:intermediate", delivery.job_id(waiting))
+        redis.hset("rq:worker:dead", mapping={"current_job": delivery.job_id(begun), "queues": "orders"})
+        again = rescue(here.installation, "dead")
+        assert (here.row("begun").rescues, here.row("waiting").rescues) == (deaths, 0)
+        assert set(again) == ({"begun", "waiting"} if deaths <= MAX_RESCUES else {"waiting"})
 
 
 def test_order_in_the_hands_of_a_living_worker_is_not_taken_for_poison(here: System, keeper: Keeper) -> None:
