@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, Final
 
+from redis.exceptions import RedisError
 from rq.exceptions import StopRequested
 
 from app.composition import open_here
+from app.observability.log import make_logger
 from app.wiring import Installation, connect_redis
 from workers.worker import SafetyWorker, quiet_rq
 
@@ -43,12 +45,12 @@ class ThreadWorker(SafetyWorker):
         self._stop_requested = True
 
 
-def run_shared(queues: Sequence[str], *, owner: str) -> int:
+def run_shared(queues: Sequence[str], *, owner: str, installation: Installation | None = None) -> int:
     """Run one worker per queue, each in a thread of its own, until SIGTERM; return the exit code.
 
     If one of them ends by itself, all of them do: the supervisor starts the process again.
     """
-    installation = open_here()
+    installation = installation or open_here()
     workers = [_worker(installation, queue, owner_of(owner, queue)) for queue in queues]
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -75,6 +77,8 @@ def _worker(installation: Installation, queue: str, name: str) -> ThreadWorker:
 def _run(worker: ThreadWorker, ended: threading.Event) -> None:
     try:
         worker.work()
+    except RedisError as error:
+        make_logger(owner=worker.name).warning("store_went_away", error=f"{type(error).__name__}: {error}")
     finally:
         ended.set()
 

@@ -22,6 +22,7 @@ from app.wiring import settings_from_environment
 from workers import children
 from workers.identity import new_owner
 from workers.keeper import run_keeper
+from workers.patience import run_with_stores
 from workers.rescue import run_rescue
 from workers.shared import owner_of, run_shared
 from workers.worker import run_worker
@@ -221,11 +222,11 @@ def _each(queues: Sequence[str], owner: str) -> list[str]:
 
 
 def _work(queue: str, owner: str) -> int:
-    return run_worker(queue, owner=owner)
+    return run_with_stores(lambda here: run_worker(queue, owner=owner, installation=here), owner=owner)
 
 
 def _work_together(queues: Sequence[str], owner: str) -> int:
-    return run_shared(queues, owner=owner)
+    return run_with_stores(lambda here: run_shared(queues, owner=owner, installation=here), owner=owner)
 
 
 def _rescue(owners: Sequence[str]) -> int:

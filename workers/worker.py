@@ -130,21 +130,34 @@ def _sent_once(connection: Redis | None, installation: Installation) -> Redis:
     return connection
 
 
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Say of a store that is away what it said; where in RQ we heard of it helps nobody."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, RedisError):
+        record.msg, record.args = f"{record.getMessage()} {type(error).__name__}: {error}", ()
+        record.exc_info = None
+    return True
+
+
 @contextlib.contextmanager
 def quiet_rq() -> Iterator[None]:
-    """Keep RQ's own chatter below warnings."""
+    """Keep RQ's own chatter below warnings, and its words on an absent Redis to a line."""
     logger = logging.getLogger("rq.worker")
     before = logger.level
     logger.setLevel(logging.WARNING)
+    logger.addFilter(_in_one_line)
     try:
         yield
     finally:
+        logger.removeFilter(_in_one_line)
         logger.setLevel(before)
 
 
-def run_worker(queue: str, *, owner: str | None = None, burst: bool = False) -> int:
+def run_worker(
+    queue: str, *, owner: str | None = None, burst: bool = False, installation: Installation | None = None
+) -> int:
     """Run one worker on one queue until it is told to stop; return the exit code."""
-    installation = open_here()
+    installation = installation or open_here()
     worker = SafetyWorker(
         [queue], name=owner or new_owner(queue), connection=_sent_once(None, installation), installation=installation
     )

@@ -16,6 +16,9 @@ from tests.support.redis_server import RedisServer
 from tests.support.system import System, system
 from workers.sweeper import BATCH
 
+WORKERS = 4
+"""Processes that wait for jobs in a system as configured by default: urgent, two on orders, and one for the books."""
+
 
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[Nursery]:
@@ -76,6 +79,32 @@ def test_exit_does_not_wait_behind_all_the_opens_that_wait_for_redis(here: Syste
     here.start("sweeper")
     here.wait_for_state("exit", "FILLED")
     assert here.row(f"open-{BATCH}").state == "RECEIVED"
+
+
+def test_workers_wait_for_a_full_redis_instead_of_dying_over_and_over(here: System) -> None:
+    fill_up(here, "1")
+    supervisor = here.start("supervisor")
+    here.order("waiting", valid_for_s=600)
+    here.until(lambda: supervisor.words().count("waits_for_redis") == WORKERS, "every worker to say that it waits")
+    fill_up(here, "0")
+    here.wait_until_booked("waiting")
+    assert "redis_is_back" in supervisor.words()
+    assert "child_ended" not in supervisor.words()
+    assert here.problems() == []
+
+
+def test_workers_that_lose_redis_say_so_in_a_line_and_go_on_when_it_is_back(here: System) -> None:
+    supervisor = here.start("supervisor")
+    here.order("before")
+    here.wait_until_booked("before")
+    fill_up(here, "1")
+    here.order("after", valid_for_s=600)
+    here.until(lambda: "waits_for_redis" in supervisor.words(), "the worker that took it to die, and the next to wait")
+    fill_up(here, "0")
+    here.wait_until_booked("after")
+    assert "store_went_away" in supervisor.words()
+    assert "Traceback" not in supervisor.words()
+    assert here.problems() == []
 
 
 def test_exit_that_redis_does_not_take_is_due_at_once_and_an_open_is_not(here: System) -> None:
