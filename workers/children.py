@@ -1,5 +1,6 @@
 """Child processes by fork from a warm parent: quick to start again, and dead as soon as their parent is."""
 
+import contextlib
 import gc
 import os
 import signal
@@ -35,11 +36,18 @@ def fork(work: Callable[[], int]) -> int:
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
     except BaseException:  # noqa: BLE001 - the last frame of a process: whatever it was is shown, and the parent restarts
-        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         os._exit(code)
+
+
+def _flush() -> None:
+    """Write out what is left. Without room on the disk it is lost: a child that went on would run its parent's code."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
 
 
 def freeze() -> None:
