@@ -71,7 +71,7 @@ chaos: $(INSTALLED) ## break everything for long and print what came of it (SEED
 	@.venv/bin/python -m tests.chaos.campaign --seeds $(SEEDS) $(ARGS)
 
 .PHONY: chaos-tests
-chaos-tests: $(INSTALLED) ## the chaos tests that are too long for `make test` (5 minutes)
+chaos-tests: $(INSTALLED) ## the chaos tests that are too long for `make test` (10 minutes)
 	@.venv/bin/pytest -n $(WORKERS) tests/chaos/long_*.py $(ARGS)
 
 .PHONY: check-ops

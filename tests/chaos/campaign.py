@@ -1,46 +1,38 @@
 """The long form: `python -m tests.chaos.campaign --seeds 10`. Prints tables; exit 1 if anything is not as promised.
 
-Together the seeds run the whole matrix, and each runs its own storms. A seed is repeated with `--only SEED`.
+Together the seeds run the whole matrix, and each runs its own storms. Parts of a seed run side by side, since each of
+them waits most of the time; what measures runs alone. A seed is repeated with `--only SEED`, a part with `--part NAME`.
 """
 
 import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 
-from tests.chaos import plans
 from tests.chaos.faults import dealt
-from tests.chaos.plans import Place
+from tests.chaos.parts import ALONE, RUNS, Task, run
 from tests.chaos.runner import Result
 from tests.chaos.table import render
-from tests.support.nursery import Nursery
-from tests.support.redis_server import RedisServer
+
+LANES = 3
 
 
-def run_seed(place: Place, seed: int, seeds: int, *, strikes: int) -> Result:
-    """Run what belongs to one seed."""
-    runs: dict[str, Callable[[str], Result]] = {
-        "matrix": lambda name: plans.run_matrix(place, [[mode] for mode in dealt(seed, seeds)], name=name),
-        "spot": lambda name: plans.run_matrix(place, [dealt(seed, seeds)], name=name, venues=["spot"]),
-        "recovery": lambda name: plans.run_recovery(place, name=name, times=12),
-        "zombies": lambda name: plans.run_zombies(place, plans.POINTS, name=name),
-        "kills": lambda name: plans.run_storm(place, plans.KILLS_ONLY, name=name, seed=seed, count=strikes),
-        "redis": lambda name: plans.run_storm(
-            place, plans.REDIS, name=name, seed=seed, count=strikes // 2, outage_s=30 if seed == 0 else 3,
-            with_persistence=seed % 2 == 0,
-        ),
-        "postgres": lambda name: plans.run_storm(place, plans.POSTGRES, name=name, seed=seed, count=strikes // 2),
-        "everything": lambda name: plans.run_storm(place, plans.EVERYTHING, name=name, seed=seed, count=strikes),
-    }  # fmt: skip
+def run_seed(folder: Path, tasks: Sequence[Task], *, lanes: int) -> Result:
+    """Run the parts of one seed, and tell of each when it is done."""
     whole = Result()
-    for kind, run in runs.items():
-        started = time.monotonic()
-        result = run(f"{seed}-{kind}")
-        whole.add(result)
-        words = "good" if result.is_good else f"NOT GOOD\n{result}"
-        sys.stderr.write(f"seed {seed} {kind}: {time.monotonic() - started:.0f} s, {result.kills} kills: {words}\n")
+    for together in ([one for one in tasks if one.part in ALONE], [one for one in tasks if one.part not in ALONE]):
+        # Processes of their own: what a part starts dies with it, and none waits for another's interpreter.
+        with ProcessPoolExecutor(lanes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+            running = {pool.submit(run, task, folder): task for task in together}
+            for done in as_completed(running):
+                result, seconds = _outcome(done)
+                whole.add(result)
+                words = "good" if result.is_good else f"NOT GOOD\n{result}"
+                _tell(f"{running[done].name}: {seconds:.0f} s, {result.kills} kills: {words}")
     return whole
 
 
@@ -49,22 +41,37 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.campaign", description="Break everything, for long.")
     parser.add_argument("--seeds", type=int, default=10, help="how many seeds; the matrix is dealt out among them")
     parser.add_argument("--only", type=int, help="run this seed alone")
-    parser.add_argument("--strikes", type=int, default=40, help="strikes per storm")
+    parser.add_argument("--part", choices=RUNS, action="append", help="run this part alone; may be repeated")
+    parser.add_argument("--strikes", type=int, default=36, help="strikes of the longest storm of a seed")
+    parser.add_argument("--lanes", type=int, default=LANES, help="how many parts run side by side")
     parser.add_argument("--keep", type=Path, help="folder for logs, journals and exchange histories")
     told = parser.parse_args()
     folder = told.keep or Path(tempfile.mkdtemp(prefix="fillonce-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
-    sys.stderr.write(f"logs, journals and the exchange's histories: {folder}\n")
-    redis, nursery = RedisServer(folder / "redis").start(), Nursery()
-    try:
-        place = Place(folder=folder, redis=redis, nursery=nursery)
-        seeds = range(told.seeds) if told.only is None else [told.only]
-        results = {f"seed {seed}": run_seed(place, seed, told.seeds, strikes=told.strikes) for seed in seeds}
-    finally:
-        nursery.close()
-        redis.kill()
+    _tell(f"logs, journals and the exchange's histories: {folder}")
+    results = {}
+    for seed in range(told.seeds) if told.only is None else [told.only]:
+        started = time.monotonic()
+        modes = dealt(seed, told.seeds)
+        tasks = [Task(part=part, seed=seed, modes=modes, strikes=told.strikes) for part in told.part or RUNS]
+        results[f"seed {seed}"] = run_seed(folder, tasks, lanes=told.lanes)
+        _tell(f"seed {seed}: {time.monotonic() - started:.0f} s, {results[f'seed {seed}'].kills} kills")
     sys.stdout.write(f"{render(results)}\n")
     return 0 if all(result.is_good for result in results.values()) else 1
+
+
+def _outcome(done: Future[tuple[Result, float]]) -> tuple[Result, float]:
+    try:
+        return done.result()
+    except Exception as error:  # noqa: BLE001 - whatever broke a part is told at once, and the others go on
+        broken = Result()
+        broken.findings.other.append(f"broke off: {type(error).__name__}: {error}")
+        return broken, 0.0
+
+
+def _tell(words: str) -> None:
+    sys.stderr.write(f"{words}\n")
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":

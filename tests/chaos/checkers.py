@@ -4,12 +4,14 @@ Counts by itself what the table shows, and adds all that the general checker fin
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any
 
 from app.books.check import check_books
+from app.job_safety.outcome import FailureClass
+from app.job_safety.retry_policy import RetryLimits
 from app.job_safety.state import ON_EXCHANGE, TERMINAL_STATES, IntentState
 from app.journal import attempts
 from app.journal.rows import AttemptRow, IntentRow
@@ -44,13 +46,17 @@ class Findings:
             getattr(self, one.name).extend(getattr(more, one.name))
 
 
-def check(here: System, wishes: Mapping[str, Wish], *, expected_alarms: Collection[str] = ()) -> Findings:
+def check(
+    here: System, wishes: Mapping[str, Wish], *, expected_alarms: Collection[str] = (), may_give_up: bool = False
+) -> Findings:
     """Return what is not as promised, now that everything has come to rest.
 
     Args:
         here: The installation, with its exchange.
         wishes: Every intent whose submission was answered with success, by key.
         expected_alarms: Counters of alarms that the faults of this run raise rightly.
+        may_give_up: Whether the exchange refused orders at random, so that one may have been refused for the last time
+            it may be tried.
     """
     truth = here.exchange.truth()
     with here.installation.journal.read() as connection:
@@ -60,10 +66,11 @@ def check(here: System, wishes: Mapping[str, Wish], *, expected_alarms: Collecti
             for one in check_books(connection, books_snapshot(truth))
         ]
     rows = {key: here.row(key) for key in wishes}
+    given_up = {key for key in wishes if may_give_up and is_given_up_rightly(rows[key].state, tries[key])}
     general = here.checker.problems(truth, expected_alarms=expected_alarms)
     return Findings(
         duplicates=list(duplicates(truth)),
-        lost=list(lost(rows, wishes, truth)),
+        lost=list(lost(rows, {key: wish for key, wish in wishes.items() if key not in given_up}, truth)),
         stranded=list(stranded(rows.values())),
         ledger=ledger,
         blind_resends=list(blind_resends(tries, truth)),
@@ -92,6 +99,19 @@ def lost(rows: Mapping[str, IntentRow], wishes: Mapping[str, Wish], truth: Any) 
             yield f"{key} is {row.state} ({row.reason}) and should be {' or '.join(sorted(wish.ends))}"
         if row.type == "order" and (row.state in ON_EXCHANGE) != (row.client_order_id in known):
             yield f"{key} is {row.state}, and the exchange {'has' if row.client_order_id in known else 'never had'} it"
+
+
+def is_given_up_rightly(state: IntentState, tries: Sequence[AttemptRow]) -> bool:
+    """Return whether an order was refused as often as the policy allows, each time by an answer of its own.
+
+    That the exchange never had it is not asked here: an order that it has and we call REJECTED is found in any case.
+    """
+    if state is not IntentState.REJECTED or any(one.outcome not in {"REFUSED", "NOT_SENT"} for one in tries):
+        return False
+    refused = [one for one in tries if one.outcome == "REFUSED"]
+    limits = RetryLimits()
+    by_clock = refused[-1:] and refused[-1].failure_class == FailureClass.CLOCK_SKEW.value
+    return len(refused) >= (limits.max_clock_skew_attempts if by_clock else limits.max_attempts)
 
 
 def stranded(rows: Iterable[IntentRow]) -> Iterator[str]:

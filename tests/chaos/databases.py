@@ -37,6 +37,9 @@ class OwnPostgres:
         self._server: subprocess.Popen[bytes] = postgres._start(self.folder)
         self.url = f"postgresql+psycopg://postgres@/postgres?host={self.folder}"
 
+    def is_running(self) -> bool:
+        return self._server.poll() is None
+
     def kill(self) -> None:
         """SIGKILL the server and wait until it and its backends are gone."""
         backends = _children(self._server.pid)

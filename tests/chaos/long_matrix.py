@@ -8,11 +8,9 @@ from random import Random
 
 import pytest
 
-from app.exchange.paper.canned import CannedReply
-from app.exchange.paper.faults import FaultAction
 from app.job_safety.faults import FaultPoint
 from tests.chaos import plans
-from tests.chaos.faults import ACTIONS_WITH_REPLY, dealt, matrix, modes
+from tests.chaos.faults import modes
 from tests.chaos.plans import Place
 from tests.chaos.table import render
 
@@ -32,16 +30,3 @@ def test_nothing_is_duplicated_lost_stranded_or_misbooked_at_any_point_and_any_a
     assert sample.kills == ROUNDS * len(FaultPoint)
     for mode in modes():
         assert sample.struck[f"answer {mode.name}"] >= 1, mode.name
-
-
-def test_every_action_and_reply_of_the_exchange_is_part_of_the_matrix() -> None:
-    assert {mode.action for mode in modes()} == set(FaultAction)
-    assert {mode.canned for mode in modes() if mode.action in ACTIONS_WITH_REPLY} == set(CannedReply)
-    assert {point for point, _ in matrix()} == set(FaultPoint)
-
-
-@pytest.mark.parametrize("seeds", [1, 3, 10])
-def test_all_seeds_together_run_every_pair_once(seeds: int) -> None:
-    names = [mode.name for seed in range(seeds) for mode in dealt(seed, seeds)]
-    assert sorted(names) == sorted(mode.name for mode in modes())
-    assert len(set(names)) == len(names)

@@ -48,6 +48,8 @@ def events(logs: Iterable[Path]) -> list[Event]:
 
 
 def _events(log: Path) -> Iterator[Event]:
+    if not log.exists():
+        return  # its process is only just starting
     for line in log.read_text(errors="replace").splitlines():
         try:
             told = json.loads(line)

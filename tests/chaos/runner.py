@@ -1,6 +1,7 @@
 """Puts a system under load, breaks it as planned, lets it come to rest, and has the checkers say what is wrong."""
 
 import contextlib
+import math
 import os
 import signal
 import time
@@ -8,10 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from redis.exceptions import RedisError
-from sqlalchemy import or_, select
+from sqlalchemy import and_, or_, select, update
 
 from app.job_safety import keys
 from app.job_safety.errors import StoreUnavailableError
@@ -20,10 +20,10 @@ from app.job_safety.state import DOUBTFUL, TERMINAL_STATES
 from app.journal import attempts, schema
 from app.journal.rows import IntentRow, intent_row
 from app.producer import Producer, Status
-from tests.chaos.checkers import Findings, check
-from tests.chaos.faults import LAG_MS, Mode
+from tests.chaos.checkers import Findings, check, is_given_up_rightly
 from tests.chaos.recovery import Deaths, Event, events, percentile, recovery_ms
-from tests.chaos.workload import MAY_EXPIRE, Wish, market
+from tests.chaos.supervised import HURRY
+from tests.chaos.workload import Wish, market
 from tests.support.nursery import Nursery, Process
 from tests.support.paper_process import PaperProcess
 from tests.support.redis_server import RedisServer
@@ -47,7 +47,13 @@ poll: {interval_ms: 100, weight_share: "0.9"}
 PRICES = ("--price", "BTCUSDT=20000", "--price", "ETHUSDT=1000", "--deposit", "futures:USDT:10000000",
           "--deposit", "spot:USDT:10000000")  # fmt: skip
 LEASE_S = 1.0
-POLL_S = 0.1
+POLL_S = 0.05
+WITNESS_EVERY_S = 0.6
+WITNESS_PATIENCE_MS = 3_000
+PAUSE_ECHO_S = 5.0
+"""For how long after the end of a pause somebody may still write down that he has met it."""
+
+GIVEN_UP = "order given up after the last refusal it may hear"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,6 +64,8 @@ class Result:
     struck: Counter[str] = field(default_factory=Counter)
     not_struck: list[str] = field(default_factory=list)
     recovery_ms: list[float] = field(default_factory=list)
+    storm_recovery_ms: list[float] = field(default_factory=list)
+    lease_recovery_ms: list[float] = field(default_factory=list)
     intents: int = 0
     kills: int = 0
     cases: set[tuple[str, str]] = field(default_factory=set)
@@ -68,6 +76,8 @@ class Result:
         self.struck.update(more.struck)
         self.not_struck += more.not_struck
         self.recovery_ms += more.recovery_ms
+        self.storm_recovery_ms += more.storm_recovery_ms
+        self.lease_recovery_ms += more.lease_recovery_ms
         self.intents += more.intents
         self.kills += more.kills
         self.cases |= more.cases
@@ -99,6 +109,8 @@ class Arena:
     workers: str = ""
     starts: int = 0
     next_witness: float = 0.0
+    hurries: bool = True
+    pause_ended_at: float = -math.inf
 
     # Who works
 
@@ -108,7 +120,8 @@ class Arena:
         self.starts += 1
         arguments = ["--workers", self.workers] if self.workers else []
         self.supervisor = self.nursery.start(
-            "tests.chaos.supervised", arguments, environment={**self.here.environment, **self.environment},
+            "tests.chaos.supervised", arguments,
+            environment={**self.here.environment, **({HURRY: "1"} if self.hurries else {}), **self.environment},
             folder=self.here.folder, name=f"supervisor-{self.starts}",
         )  # fmt: skip
         self.here.processes.append(self.supervisor)
@@ -149,11 +162,20 @@ class Arena:
         return {one.fields["role"]: one.fields["pid"] for one in told
                 if one.name == "child_started" and one.fields["pid"] in alive}  # fmt: skip
 
+    def role_names(self) -> list[str]:
+        """Return what kinds of children the supervisor has ever started, as its log tells."""
+        told = events(sorted(self.here.folder.glob("supervisor-*.log")))
+        return sorted({one.fields["role"].rpartition("-")[0] for one in told if one.name == "child_started"})
+
     def kill_child(self, pid: int) -> None:
-        """SIGKILL one child."""
-        self.deaths.by_pid[pid] = time.time() * 1000
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        """SIGKILL one child.
+
+        Raises:
+            ProcessLookupError: it is dead already.
+        """
+        at_ms = time.time() * 1000
+        os.kill(pid, signal.SIGKILL)
+        self.deaths.by_pid[pid] = at_ms
 
     def stopped(self) -> list[int]:
         """Return the children that a SIGSTOP holds."""
@@ -207,10 +229,26 @@ class Arena:
             return [intent_row(dict(row)) for row in connection.execute(query).mappings() if row["key"] in self.wishes]
 
     def end_pauses(self) -> None:
-        """Let the time pass for which the exchange wants to be left alone."""
+        """Let the time pass for which the exchange wants to be left alone.
+
+        What has met a pause before that waits in the journal until it would have ended: for that the time passes too.
+        """
         with contextlib.suppress(RedisError), self.here.redis.client() as client:
             for name in list(client.scan_iter("rate_limit:pause:*")):
                 client.delete(name)
+                self.pause_ended_at = time.monotonic()
+        if time.monotonic() < self.pause_ended_at + PAUSE_ECHO_S:
+            self._wake_up()
+
+    def _wake_up(self) -> None:
+        table, now_ms = schema.intents, self.here.installation.clock.now_ms()
+        waits = and_(table.c.reason.like("snoozed: pause:%"), table.c.not_before_ms > now_ms)
+        with contextlib.suppress(StoreUnavailableError):
+            with self.here.installation.journal.read() as connection:
+                if connection.execute(select(table.c.key).where(waits)).first() is None:
+                    return
+            with self.here.installation.journal.write() as connection:
+                connection.execute(update(table).where(waits).values(not_before_ms=now_ms, run_at_ms=now_ms))
 
     def rest(self, *, timeout_s: int, beside: Callable[[], object] = lambda: None) -> list[str]:
         """Wait until everything is finished and booked, going on to trade beside it as an account in use does.
@@ -233,23 +271,33 @@ class Arena:
 
         An order of ours on the same symbol, taken after the fence, shows that the read side is past it.
         """
-        needy = [row for row in left if row.state in DOUBTFUL and not row.key.startswith("witness")]
-        if needy and time.monotonic() >= self.next_witness:
-            self.next_witness = time.monotonic() + 1.5
+        needy = [row for row in left if row.state in DOUBTFUL and row.type == "order"]
+        # A machine that has not come to the last ones yet is not helped by more.
+        young_ms = self.here.installation.clock.now_ms() - WITNESS_PATIENCE_MS
+        is_asked = any(row.key.startswith("witness") and row.created_at_ms > young_ms for row in left)
+        if needy and not is_asked and time.monotonic() >= self.next_witness:
+            self.next_witness = time.monotonic() + WITNESS_EVERY_S
             for venue, symbol in sorted({(str(row.venue), str(row.symbol)) for row in needy}):
                 self.submit([market(f"witness-{time.monotonic_ns()}", venue=venue, symbol=symbol)])
 
-    def result(self, *, expected_alarms: Collection[str] = (), timeout_s: int = 12) -> Result:
+    def result(
+        self, *, expected_alarms: Collection[str] = (), timeout_s: int = 60, may_give_up: bool = False
+    ) -> Result:
         """Return what the run has shown; looks for a while, since booking may still be under way."""
         deadline = time.monotonic() + timeout_s
-        findings = check(self.here, self.wishes, expected_alarms=expected_alarms)
-        while findings and time.monotonic() < deadline:
+        while True:
+            findings = check(self.here, self.wishes, expected_alarms=expected_alarms, may_give_up=may_give_up)
+            if not findings or time.monotonic() > deadline:
+                break
             time.sleep(0.3)
-            findings = check(self.here, self.wishes, expected_alarms=expected_alarms)
         with self.here.installation.journal.read() as connection:
             tries = {key: attempts.of_intent(connection, key) for key in self.wishes}
+        given_up = sum(may_give_up and is_given_up_rightly(self.here.row(key).state, tries[key]) for key in self.wishes)
         return Result(
-            findings=findings, intents=len(self.wishes), recovery_ms=recovery_ms(self.told(), self.deaths, tries)
+            findings=findings,
+            intents=len(self.wishes),
+            recovery_ms=recovery_ms(self.told(), self.deaths, tries),
+            struck=Counter({GIVEN_UP: given_up} if given_up else {}),
         )
 
     def told(self) -> list[Event]:
@@ -279,151 +327,12 @@ def arena(
                 exchange=exchange, nursery=nursery, config=config, **environment,
             )
         )  # fmt: skip
-        yield Arena(here=here, nursery=nursery, folder=folder, workers=workers)
+        yield Arena(here=here, nursery=nursery, folder=folder, workers=workers, hurries=config == CONFIG)
 
 
 def client_order_id_of(here: System, key: str) -> str:
     """Return under which id the exchange will see the order of `key`."""
     return keys.client_order_id(account=here.installation.account, mode=here.installation.mode, key=key)
-
-
-def matrix_round(
-    one: Arena,
-    chosen: Sequence[Mode],
-    points: Sequence[FaultPoint],
-    *,
-    name: str,
-    orders: int,
-    venue: str = "usdm",
-    timeout_s: int = 90,
-) -> Result:
-    """Kill a process at every point while the exchange answers in the chosen ways; wait until all is settled.
-
-    The supervisor runs with a plan for every point. Each of the orders has one of the modes as the answer to its first
-    request, in turn; when they are done, plain ones follow until every point has struck.
-    """
-    wishes: list[Wish] = []
-    rules: list[dict[str, Any]] = []
-    # First those that make everybody pause, so that they are sent while they are valid.
-    turns = sorted(chosen, key=lambda mode: not mode.closes_the_venue)
-    for number in range(orders):
-        mode = turns[number % len(turns)]
-        key = f"{name}-{number:02d}"
-        # After a ban nobody sends until it is over: what may expire does so, and is never sent.
-        wish = market(key, venue=venue, valid_for_s=25 if mode.closes_the_venue else 600)
-        wishes.append(Wish(intent=wish.intent, ends=MAY_EXPIRE if mode.closes_the_venue else wish.ends))
-        rules += mode.rules(client_order_id_of(one.here, key))
-    before = set(one.wishes)
-    one.here.exchange.faults(*rules)
-    one.arm(points)
-    assert one.submit(wishes)
-    counts: Counter[str] = Counter()
-    extra, all_struck_at = 0, 0.0
-    started = time.monotonic()
-    while time.monotonic() < started + timeout_s:
-        one.end_pauses()
-        now = time.monotonic()
-        if not counts:
-            seen = _struck_by_rule(one)
-            all_struck_at = all_struck_at or (now if all(seen[mode.name] for mode in chosen) else 0.0)
-            # What lags does so for a while and not for ever.
-            if all_struck_at and now > all_struck_at + LAG_MS / 1000:
-                counts = seen
-                one.here.exchange.faults()
-        left = [row for row in one.unsettled() if row.key not in before]
-        one.witness(left)
-        is_quiet = not left
-        if counts and is_quiet and one.struck(points) == set(points):
-            break
-        if is_quiet:
-            extra += 1
-            one.submit([market(f"{name}-more-{extra}", venue=venue)])
-        time.sleep(POLL_S)
-    counts = counts or _struck_by_rule(one)
-    one.here.exchange.faults()
-    stranded = one.rest(timeout_s=60)
-    struck = one.struck(points)
-    result = Result(kills=len(struck))
-    result.not_struck += [f"{name}: kill at {point}" for point in points if point not in struck]
-    result.not_struck += [f"{name}: answer {mode.name}" for mode in chosen if not counts[mode.name]]
-    result.struck.update({f"kill at {point}": 1 for point in struck})
-    result.struck.update({f"answer {mode.name}": counts[mode.name] for mode in chosen})
-    result.cases = {(point.value, mode.name) for point in struck for mode in chosen}
-    result.findings.stranded += [f"{name}: {key}" for key in stranded]
-    one.disarm()
-    return result
-
-
-MID_DISPATCH = (
-    FaultPoint.AFTER_ADMISSION,
-    FaultPoint.AFTER_DISPATCH_COMMIT,
-    FaultPoint.AFTER_SEND,
-    FaultPoint.IN_SETTLE_TRANSACTION,
-)
-
-
-def recovery_round(one: Arena, *, name: str, times: int, timeout_s: int = 30) -> Result:
-    """Kill a worker in the middle of its only order, wait until all is well, and again: nothing else disturbs it."""
-    result = Result()
-    for number in range(times):
-        point = MID_DISPATCH[number % len(MID_DISPATCH)]
-        one.arm([point])
-        one.submit([market(f"{name}-{number:02d}")])
-        deadline = time.monotonic() + timeout_s
-        while not one.struck([point]) and time.monotonic() < deadline:
-            time.sleep(0.005)
-        if not one.struck([point]):
-            result.not_struck.append(f"{name}: kill at {point}")
-            continue
-        one.deaths.markers.append(one.marker(point).stat().st_mtime_ns / 1_000_000)
-        result.kills += 1
-        result.struck[f"kill at {point}"] += 1
-        result.findings.stranded += one.rest(timeout_s=timeout_s)
-    return result
-
-
-def zombie_round(one: Arena, points: Sequence[FaultPoint], *, name: str, timeout_s: int = 90) -> Result:
-    """Stop a worker at every point for three leases while others go on with its order, then let it go on too."""
-    result = Result()
-    one.arm(points)
-    since: dict[int, float] = {}
-    woken, count = 0, 0
-    deadline = time.monotonic() + timeout_s
-
-    def wake() -> None:
-        nonlocal woken
-        for pid in one.stopped():
-            since.setdefault(pid, time.monotonic())
-            if time.monotonic() >= since[pid] + 3 * LEASE_S:
-                since.pop(pid)
-                woken += 1
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
-
-    while one.struck(points) != set(points) and time.monotonic() < deadline:
-        wake()
-        if len(one.unsettled()) < 4:
-            count += 1
-            one.submit([market(f"{name}-{count:02d}")])
-        time.sleep(POLL_S)
-    while one.stopped() and time.monotonic() < deadline:
-        wake()
-        time.sleep(POLL_S)
-    result.findings.stranded += one.rest(timeout_s=60, beside=wake)
-    struck = one.struck(points)
-    result.not_struck += [f"{name}: SIGSTOP at {point}" for point in points if point not in struck]
-    if woken < len(struck):
-        result.not_struck.append(f"{name}: {len(struck)} were stopped and {woken} were woken")
-    result.struck.update({f"SIGSTOP at {point}": 1 for point in struck})
-    one.disarm()
-    return result
-
-
-def _struck_by_rule(one: Arena) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for rule in one.here.exchange.control("GET", "faults")["rules"]:
-        counts[rule["name"]] += rule["struck"]
-    return counts
 
 
 def _state(pid: int) -> str:

@@ -4,7 +4,6 @@ Real processes, a real Redis and an exchange that counts what it accepted. Names
 what is expected is not always what was expected there: a lost answer must never lead to a second call.
 """
 
-import json
 import os
 import signal
 import time
@@ -18,15 +17,16 @@ import pytest
 from app.composition import guard_names
 from app.delivery import Parcel
 from app.job_safety.admission import Admission, Admitted, Done, EffectKind
+from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.faults import FaultPoint
 from app.job_safety.side_effect_guard import Token
+from tests.chaos.crowd import deliver, submit_twentyfold
 from tests.chaos.faults import ORDER_PATH
 from tests.chaos.plans import Place
-from tests.chaos.proxy import RedisProxy
 from tests.chaos.runner import Arena, arena, client_order_id_of
+from tests.chaos.sentinel import RedisUnderSentinel
 from tests.chaos.supervised import CLOCK_FILE
 from tests.chaos.workload import market
-from tests.support.redis_server import RedisServer
 from workers.side import make_guard
 
 THROTTLED = {"action": "reply_instead", "canned": "503_throttled_1008"}
@@ -77,15 +77,6 @@ def assert_placed_once(one: Arena, *keys: str) -> None:
     assert not findings, str(findings)
 
 
-def deliver(one: Arena, key: str, times: int) -> None:
-    """Put an order's job into its queue several times, as a queue that repeats itself would."""
-    job = one.here.installation.delivery
-    parcel = Parcel(key=key, type="order", queue="orders")
-    job.deliver([parcel], force=True)
-    with one.here.redis.client() as client:
-        client.rpush("rq:queue:orders", *[job.job_id(parcel)] * (times - 1))
-
-
 def test_redis_crash_mid_retry_resumes_the_retry_from_the_journal(lab: Arena, place: Place) -> None:
     """Not "either result is fine": the retry was journaled, so an empty Redis changes nothing."""
     key = "redis-crash-mid-retry"
@@ -133,17 +124,7 @@ def test_network_failure_during_side_effect_does_not_call_a_second_time(lab: Are
 def test_duplicate_retry_storm_of_ten_workers_and_eighty_submissions_runs_once(lab: Arena) -> None:
     """The same intent 20 times at once from 4 processes, and 10 workers that all find it in their queue twice."""
     key = "duplicate-retry-storm"
-    file = lab.folder / "storm.jsonl"
-    file.write_text(f"{json.dumps(market(key).intent)}\n" * 20)
-    producers = [
-        lab.nursery.start("app.cli.main", ["enqueue", str(file)], environment=lab.here.environment,
-                          folder=lab.here.folder, name=f"producer-{number}")
-        for number in range(4)
-    ]  # fmt: skip
-    assert [producer.wait(40) for producer in producers] == [0] * 4, producers[0].tail()
-    told = [json.loads(line)["status"] for one in producers for line in one.words().splitlines() if line[:1] == "{"]
-    assert sorted(told) == ["accepted", *["duplicate"] * 79]
-    lab.wishes[key] = market(key)
+    assert submit_twentyfold(lab, market(key)) == 80
     deliver(lab, key, 20)
     for worker in [lab.here.start("worker", "orders", "--burst") for _ in range(10)]:
         assert worker.wait(60) == 0
@@ -317,38 +298,46 @@ def test_worker_killed_between_send_and_record_is_found_and_not_sent_again(lab: 
 
 
 def test_redis_failover_losing_the_last_second_repeats_and_loses_nothing(place: Place) -> None:
-    """A replica takes over that has not heard of what was done and of what waited."""
+    """Sentinel promotes a replica that has not heard of what was done last and of what waited."""
     folder = place.folder / "failover"
-    master = RedisServer(folder / "master").start()
-    replica = RedisServer(folder / "replica", options=("--replicaof", "127.0.0.1", str(master.port))).start()
+    with (
+        RedisUnderSentinel(folder / "redis") as redis,
+        arena(folder / "system", redis=redis, nursery=place.nursery) as one,
+    ):
+        known, forgotten, waiting = keys = ("done-and-replicated", "done-and-forgotten", "waiting-and-forgotten")
+        one.submit([market(known)])
+        assert one.here.run("worker", "orders", "--burst") == 0
+        with redis.client() as client:
+            assert client.wait(1, 5_000) == 1
+        redis.forget_from_now_on()
+        one.submit([market(forgotten)])
+        assert one.here.run("worker", "orders", "--burst") == 0
+        one.submit([market(waiting)])
+        assert queued(one, *keys) == {known, forgotten, waiting}
+        redis.fail_over()
+        assert queued(one, *keys) == {known}
+        for key in (known, forgotten):
+            one.here.until(lambda key=key: delivered(one, key), "the new master to be known")
+        one.here.start("worker", "orders")
+        start_helpers(one)
+        assert_placed_once(one, *keys)
+        assert [outcomes(one, key) for key in keys] == [["ACCEPTED"]] * 3
+
+
+def queued(one: Arena, *keys: str) -> set[str]:
+    """Return of which orders Redis has ever heard, as far as it remembers."""
+    job_id = one.here.installation.delivery.job_id
+    with one.here.redis.client() as client:
+        return {key for key in keys if client.exists(f"rq:job:{job_id(Parcel(key=key, type='order', queue='orders'))}")}
+
+
+def delivered(one: Arena, key: str) -> bool:
+    """Deliver an order's job once more; return whether Redis took it."""
     try:
-        with (
-            RedisProxy(master.port) as proxy,
-            arena(folder / "system", redis=master, nursery=place.nursery, REDIS_URL=proxy.url) as one,
-        ):
-            one.submit([market("done-and-replicated")])
-            assert one.here.run("worker", "orders", "--burst") == 0
-            with master.client() as client:
-                assert client.wait(1, 5_000) == 1
-            replica.pause()
-            one.submit([market("done-and-forgotten")])
-            assert one.here.run("worker", "orders", "--burst") == 0
-            one.submit([market("waiting-and-forgotten")])
-            master.kill()
-            replica.resume()
-            with replica.client() as client:
-                client.execute_command("REPLICAOF", "NO", "ONE")
-            proxy.switch_to(replica.port)
-            for key in ("done-and-replicated", "done-and-forgotten"):
-                one.here.installation.delivery.deliver([Parcel(key=key, type="order", queue="orders")], force=True)
-            one.here.start("worker", "orders")
-            start_helpers(one)
-            keys = ("done-and-replicated", "done-and-forgotten", "waiting-and-forgotten")
-            assert_placed_once(one, *keys)
-            assert [outcomes(one, key) for key in keys] == [["ACCEPTED"]] * 3
-    finally:
-        master.kill()
-        replica.kill()
+        one.here.installation.delivery.deliver([Parcel(key=key, type="order", queue="orders")], force=True)
+    except StoreUnavailableError:
+        return False
+    return True
 
 
 def test_clock_jump_of_five_seconds_either_way_neither_loses_nor_repeats(lab: Arena) -> None:
