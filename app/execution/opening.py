@@ -63,9 +63,8 @@ def ensure_open(context: ExecutionContext, venue: Venue) -> bool:
         ExchangeQueryError: the account could not be read; nothing may be sent.
         AccountMovesError: it has not held still for long enough yet; says for how long to wait.
     """
-    with context.journal.read() as connection:
-        if context.books.is_open(connection, venue):
-            return False
+    if _is_open(context, venue):
+        return False
     lag_ms = context.horizons.opening_read_lag_ms
     for _ in range(MAX_LOOKS):
         first = _first_look(context, venue)
@@ -75,9 +74,16 @@ def ensure_open(context: ExecutionContext, venue: Venue) -> bool:
         moved = read_movements(context.gateway, venue, context.symbols.get(venue, ()), first.from_ms - lag_ms)
         if not moved.are_there and second.holds_the_same_as(first):
             return _book(context, first, moved.newest_trade_ids, seen_at_ms=second.until_ms)
+        if _is_open(context, venue):
+            return False  # what moved may be the first order of ours, sent by another process
         context.first_looks[venue] = second
         context.record.event("account_moves", level="warning", venue=venue.value, since_ms=first.from_ms)
     raise AccountMovesError(venue, 2 * lag_ms, for_ms=lag_ms)
+
+
+def _is_open(context: ExecutionContext, venue: Venue) -> bool:
+    with context.journal.read() as connection:
+        return context.books.is_open(connection, venue)
 
 
 def _first_look(context: ExecutionContext, venue: Venue) -> AccountReading:

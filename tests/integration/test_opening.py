@@ -254,6 +254,29 @@ def test_two_processes_that_watch_one_account_book_its_opening_once(
     other.gateway.close()
 
 
+def test_order_that_another_process_sent_after_the_opening_is_no_reason_to_look_on(
+    newcomer: Newcomer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = compose(newcomer.here.installation, "other")
+    for context in (newcomer.context, other):
+        with pytest.raises(opening.AccountMovesError):
+            opening.ensure_open(context, Venue.USDM)
+    newcomer.pass_time(LAG_MS + 1)
+    other.exchange_clock.refresh(Venue.USDM)
+    balances = newcomer.context.gateway.balances
+
+    def come_late(venue: Venue) -> object:
+        assert opening.ensure_open(other, venue)
+        newcomer.trade(venue)
+        return balances(venue)
+
+    monkeypatch.setattr(newcomer.context.gateway, "balances", come_late)
+    assert opening.ensure_open(newcomer.context, Venue.USDM) is False
+    assert "account_moves" not in newcomer.here.checker.counters()
+    assert newcomer.differences(Venue.USDM) == []
+    other.gateway.close()
+
+
 def test_process_that_dies_while_it_watches_costs_a_new_wait_and_nothing_else(newcomer: Newcomer) -> None:
     newcomer.deposit(Venue.USDM)
     with pytest.raises(opening.AccountMovesError):
