@@ -1,33 +1,30 @@
-"""The one round trip before an attempt: kill switch, pauses and guard are read, and the guard taken, in one script."""
+"""The one round trip before an attempt: every gate and the guard are read, and the guard taken, in one script."""
 
 import itertools
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TypeAlias
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from app.job_safety import scripts
+from app.job_safety.circuit_breaker import Ticket, job_type_of
+from app.job_safety.effect import EffectKind
 from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
-from app.job_safety.side_effect_guard import GuardNames, Token
-
-
-class EffectKind(StrEnum):
-    """What an effect may do to our risk, which decides the gates that can stop it."""
-
-    OPEN = "open"
-    REDUCE = "reduce"
-    CANCEL = "cancel"
-    BOOK = "book"
-    """Work in our own database, and questions to the exchange: no gate stops it."""
+from app.job_safety.outcome import Venue
+from app.job_safety.side_effect_guard import Gates, GuardNames, Token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """Go on. `token` proves the lease."""
+    """Go on. `token` proves the lease; `ticket` says under which generation of its circuit the call counts.
+
+    `would_block` is what a gate that merely observes would have blocked it for, or empty.
+    """
 
     token: Token
+    ticket: Ticket | None = None
+    would_block: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +44,15 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocked:
-    """A gate is closed: `why`, and for how long if it says so. Costs no attempt."""
+    """A gate is closed: `why` (`gate:detail`), and for how long if it says so. Costs no attempt."""
 
     why: str
     for_ms: int | None
+
+    @property
+    def gate(self) -> str:
+        """Which gate: kill_switch, pause, breaker or rate."""
+        return self.why.partition(":")[0]
 
 
 AdmissionAnswer: TypeAlias = Admitted | Done | Held | Blocked
@@ -59,15 +61,25 @@ AdmissionAnswer: TypeAlias = Admitted | Done | Held | Blocked
 class Admission:
     """Asks for one process. `owner` is unique per process start."""
 
-    def __init__(self, redis: Redis, names: GuardNames, *, owner: str, lease_ttl_ms: int) -> None:
+    def __init__(
+        self, redis: Redis, names: GuardNames, *, owner: str, lease_ttl_ms: int, gates: Gates | None = None
+    ) -> None:
         self.owner = owner
         self._names = names
         self._lease_ttl_ms = lease_ttl_ms
+        self._gates = gates
         self._admit = redis.register_script(scripts.source("admit"))
         self._numbers = itertools.count(1)
 
     def ask(
-        self, effect_type: str, key: str, *, kind: EffectKind, venue: str | None = None, distrust_done: bool = False
+        self,
+        effect_type: str,
+        key: str,
+        *,
+        kind: EffectKind,
+        venue: str | None = None,
+        distrust_done: bool = False,
+        weight: int = 0,
     ) -> AdmissionAnswer:
         """Ask to work on an effect.
 
@@ -75,23 +87,34 @@ class Admission:
             effect_type: The type of intent, or `followup`.
             key: Its key.
             kind: Which gates can stop it.
-            venue: Whose pauses count; None for work that sends nothing.
+            venue: Whose pauses, circuit and limits count; None for work that sends nothing.
             distrust_done: Take the guard over even if it says done, because the journal says otherwise.
+            weight: Request weight of the questions that work of kind BOOK is about to ask; an order's is known.
 
         Raises:
             StoreUnavailableError: Redis did not answer; whether the lease is ours is unknown, so nothing is sent.
         """
         token = Token(f"{self.owner}#{next(self._numbers)}")
-        script_keys = [self._names.guard(effect_type, key), self._names.kill_switch]
-        script_keys += self._names.pauses(venue) if venue else []
-        arguments: list[str | int] = [token, self._lease_ttl_ms, kind.value, "1" if distrust_done else "0"]
+        pauses = self._pauses(kind, venue)
+        job_type = job_type_of(kind, venue) if venue else None
+        script_keys = [self._names.guard(effect_type, key), self._names.kill_switch, *pauses]
+        arguments: list[str | int] = [token, self._lease_ttl_ms, kind.value, "1" if distrust_done else "0", len(pauses)]
+        if self._gates is not None and venue is not None:
+            breakers, rate = self._gates.breakers, self._gates.rate
+            script_keys += [*self._names.circuit(job_type or "none"), *rate.keys(venue)]
+            arguments.append(breakers.policy.words(job_type) if job_type else "")
+            where = Venue(venue)
+            arguments.append(rate.order_words(kind, where) if job_type else rate.words(where, kind, weight=weight))
         try:
             answer = self._admit(keys=script_keys, args=arguments)
         except RedisError as error:
             raise StoreUnavailableError(f"redis: {error}") from error
         match answer:
-            case [b"admitted"]:
-                return Admitted(token=token)
+            case [b"admitted", int(generation), int(is_probe), bytes(would_block)]:
+                ticket = None
+                if job_type is not None and self._gates is not None and self._gates.breakers.is_on:
+                    ticket = Ticket(job_type=job_type, generation=generation, is_probe=is_probe == 1)
+                return Admitted(token=token, ticket=ticket, would_block=would_block.decode())
             case [b"done", bytes(hint)]:
                 return Done(hint=hint.decode())
             case [b"held", bytes(by), int(left)]:
@@ -100,3 +123,13 @@ class Admission:
                 return Blocked(why=why.decode(), for_ms=left if left >= 0 else None)
             case _:
                 raise InvariantViolatedError(f"admit.lua answered {answer!r}")
+
+    def _pauses(self, kind: EffectKind, venue: str | None) -> list[str]:
+        """A limit on the account's orders stops neither cancels nor questions; what counts per address stops all."""
+        if venue is None:
+            return []
+        whole_address, orders = self._names.pauses(venue)
+        return [whole_address, orders] if kind in {EffectKind.OPEN, EffectKind.REDUCE} else [whole_address]
+
+
+__all__ = ["Admission", "AdmissionAnswer", "Admitted", "Blocked", "Done", "EffectKind", "Held"]

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 
 from app.job_safety.errors import StoreUnavailableError
-from app.job_safety.side_effect_guard import SideEffectGuard, Token
+from app.job_safety.side_effect_guard import SideEffectGuard, Token, Told
 
 
 class LeaseKeeper:
@@ -19,16 +19,19 @@ class LeaseKeeper:
     def __init__(self, guard: SideEffectGuard, *, renew_s: float) -> None:
         self._guard = guard
         self._renew_s = renew_s
-        self._held: dict[Token, tuple[str, str]] = {}
+        self._held: dict[Token, tuple[str, str, Told | None]] = {}
         self._changed = threading.Condition()
         self._pid = 0
 
     @contextlib.contextmanager
-    def keep(self, effect_type: str, key: str, token: Token) -> Iterator[None]:
-        """Renew the lease until the block ends. Does not give it back: whoever took it knows what it became."""
+    def keep(self, effect_type: str, key: str, token: Token, told: Told | None = None) -> Iterator[None]:
+        """Renew the lease, and a probe's permit, until the block ends.
+
+        Does not give it back: whoever took it knows what it became. `told` names the probe's ticket, if it is one.
+        """
         self._start()
         with self._changed:
-            self._held[token] = (effect_type, key)
+            self._held[token] = (effect_type, key, told)
             self._changed.notify()
         try:
             yield
@@ -50,7 +53,7 @@ class LeaseKeeper:
             threading.Event().wait(self._renew_s)
             with self._changed:
                 held = dict(self._held)
-            for token, (effect_type, key) in held.items():
+            for token, (effect_type, key, told) in held.items():
                 # Without Redis the lease runs out. The journal still decides, so nothing is lost by it.
                 with contextlib.suppress(StoreUnavailableError):
-                    self._guard.renew(effect_type, key, token)
+                    self._guard.renew(effect_type, key, token, told)

@@ -10,8 +10,13 @@ from typing import Final, NewType
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.job_safety import keys, scripts
+from app.job_safety import scripts
+from app.job_safety.circuit_breaker import JOB_TYPES, Breakers, Ticket
+from app.job_safety.effect import EffectKind
 from app.job_safety.errors import StoreUnavailableError
+from app.job_safety.names import GuardNames
+from app.job_safety.outcome import Venue
+from app.job_safety.rate_limit import RateGate
 
 Token = NewType("Token", str)
 """`{owner}#{number}`: names one try of one process start."""
@@ -21,50 +26,63 @@ MAX_HINT: Final = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuardNames:
-    """Where guards and their neighbors live in Redis."""
+class Gates:
+    """What an admission asks and a completion tells beside the guard, in the same round trip."""
 
-    namespace: str
-    kill_switch: str
-    mode: str
-    account: str
+    breakers: Breakers
+    rate: RateGate
 
-    def guard(self, effect_type: str, key: str) -> str:
-        """Return the key of an effect's guard."""
-        return keys.guard_key(
-            namespace=self.namespace, account=self.account, mode=self.mode, intent_type=effect_type, key=key
-        )
 
-    def pauses(self, venue: str) -> list[str]:
-        """Return the keys that close a venue: for this address, and for this account."""
-        return [f"rate_limit:pause:{self.mode}:{venue}", f"rate_limit:pause:{self.mode}:{self.account}:{venue}"]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What one call has shown of the exchange.
+
+    Attributes:
+        venue: Which exchange.
+        ticket: What admission gave for the circuit; None if there is none to tell.
+        member: Names the call for ever (key and attempt): it counts once, however often it is told.
+        weight: 0 for a success, the weight of a failure, None if nothing was learned (the permit goes back).
+        seen: What the headers of the answer said (`RateGate.take_seen`).
+    """
+
+    venue: Venue
+    ticket: Ticket | None = None
+    member: str = ""
+    weight: int | None = None
+    seen: str = ""
 
 
 class SideEffectGuard:
     """Ends, prolongs and hands on leases. Taking one is `Admission.ask`, together with the gates."""
 
-    def __init__(self, redis: Redis, names: GuardNames, *, lease_ttl_ms: int, result_ttl_s: int) -> None:
+    def __init__(
+        self, redis: Redis, names: GuardNames, *, lease_ttl_ms: int, result_ttl_s: int, gates: Gates | None = None
+    ) -> None:
         self._names = names
+        self._gates = gates
         self._lease_ttl_ms = lease_ttl_ms
         self._result_ttl_s = result_ttl_s
         self._redis = redis
         self._settle = redis.register_script(scripts.source("settle_guard"))
 
-    def renew(self, effect_type: str, key: str, token: Token) -> bool:
-        """Prolong the lease; return False if it is not ours any more."""
-        return self._run(effect_type, key, [token, "renew", self._lease_ttl_ms])
+    def renew(self, effect_type: str, key: str, token: Token, told: Told | None = None) -> bool:
+        """Prolong the lease, and the permit of a probe with it; return False if the lease is not ours any more."""
+        return self._run(effect_type, key, [token, "renew", self._lease_ttl_ms, ""], told)
 
-    def release(self, effect_type: str, key: str, token: Token) -> bool:
-        """Give the lease back without a result; return False if it was not ours any more."""
-        return self._run(effect_type, key, [token, "release"])
+    def release(self, effect_type: str, key: str, token: Token, told: Told | None = None) -> bool:
+        """Give the lease back without a result; return False if it was not ours any more.
 
-    def complete(self, effect_type: str, key: str, token: Token, hint: str) -> bool:
-        """Keep `hint` as the result. Only for an effect that the journal says is finished."""
-        return self._run(effect_type, key, [token, "done", self._result_ttl_s, hint[:MAX_HINT]])
+        What is `told` of the call counts either way: the call was made.
+        """
+        return self._run(effect_type, key, [token, "release", "", ""], told)
+
+    def complete(self, effect_type: str, key: str, token: Token, hint: str, told: Told | None = None) -> bool:
+        """Keep `hint` as the result. Only for an effect that the journal says is finished; `told` as in `release`."""
+        return self._run(effect_type, key, [token, "done", self._result_ttl_s, hint[:MAX_HINT]], told)
 
     def bury(self, effect_type: str, key: str, owner: str) -> bool:
         """Drop the lease of an owner that is known to be dead."""
-        return self._run(effect_type, key, [f"{owner}#", "bury"])
+        return self._run(effect_type, key, [f"{owner}#", "bury", "", ""])
 
     def is_leased(self, effect_type: str, key: str) -> bool:
         """Return whether somebody works on it now; a lease outlives a dead owner by its own length at most.
@@ -78,8 +96,24 @@ class SideEffectGuard:
             raise StoreUnavailableError(f"redis: {error}") from error
         return isinstance(value, bytes) and value.startswith(b"L:")
 
-    def _run(self, effect_type: str, key: str, arguments: list[str | int]) -> bool:
+    def _run(self, effect_type: str, key: str, arguments: list[str | int], told: Told | None = None) -> bool:
+        script_keys = [self._names.guard(effect_type, key)]
+        if told is not None and self._gates is not None:
+            breakers, rate, ticket = self._gates.breakers, self._gates.rate, told.ticket
+            # Without a ticket the circuit's words are empty, and Lua never looks at its keys.
+            job_type = ticket.job_type if ticket else JOB_TYPES[0]
+            script_keys += [*breakers.keys(job_type), *rate.keys(told.venue.value)]
+            arguments += [
+                breakers.policy.words(job_type) if ticket else "",
+                ticket.generation if ticket else -1,
+                f"{'none' if told.weight is None else told.weight} {told.member}",
+                rate.words(told.venue, EffectKind.BOOK) if told.seen else "",
+                told.seen,
+            ]
         try:
-            return int(self._settle(keys=[self._names.guard(effect_type, key)], args=arguments)) == 1
+            return int(self._settle(keys=script_keys, args=arguments)) == 1
         except RedisError as error:
             raise StoreUnavailableError(f"redis: {error}") from error
+
+
+__all__ = ["MAX_HINT", "Gates", "GuardNames", "SideEffectGuard", "Token", "Told"]

@@ -149,7 +149,7 @@ def test_virtual_redis_answers_the_real_scripts_as_a_real_server_does(redis_url:
         cases: dict[str, tuple[list[str], list[str | int]]] = {
             "admit": (
                 [guard, "kill", "p1", "p2"],
-                [token, 10**9, chance.choice(("open", "reduce", "cancel", "book")), chance.choice(("0", "1"))],
+                [token, 10**9, chance.choice(("open", "reduce", "cancel", "book")), chance.choice(("0", "1")), 2],
             ),
             "settle_guard": (
                 [guard],

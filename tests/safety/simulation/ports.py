@@ -119,7 +119,7 @@ class LeasesOf:
         self._world, self._process = world, process
 
     @contextlib.contextmanager
-    def keep(self, effect_type: str, key: str, token: Token) -> Iterator[None]:
+    def keep(self, effect_type: str, key: str, token: Token, _told: object = None) -> Iterator[None]:
         self._world.leases[token] = (self._process, NAMES.guard(effect_type, key))
         try:
             yield
