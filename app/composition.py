@@ -12,14 +12,17 @@ from app.clock import Clock, SystemClock
 from app.exchange.filters import RulesCache
 from app.exchange.models import Balance, ExchangePosition, ExchangeTrade, Income
 from app.execution.context import ExecutionContext, Horizons
+from app.execution.limits import hold_back
 from app.execution.settle import close_gate
 from app.job_safety import faults, kill_switch
 from app.job_safety.admission import Admission
+from app.job_safety.circuit_breaker import BreakerPolicy, Breakers
+from app.job_safety.effect import GateMode
 from app.job_safety.lease_keeper import LeaseKeeper
 from app.job_safety.outcome import Venue
-from app.job_safety.rate_limit import Pause
+from app.job_safety.rate_limit import Pause, RateGate, RatePolicy
 from app.job_safety.retry_policy import RetryLimits
-from app.job_safety.side_effect_guard import GuardNames, SideEffectGuard
+from app.job_safety.side_effect_guard import Gates, GuardNames, SideEffectGuard
 from app.journal import schema
 from app.observability.log import make_logger
 from app.observability.recorder import Recorder
@@ -106,8 +109,16 @@ def compose(installation: Installation, owner: str) -> ExecutionContext:
     """
     settings, clock = installation.settings, installation.clock
     names = guard_names(settings)
+    gates = Gates(
+        breakers=make_breakers(installation),
+        rate=RateGate(installation.redis, names, rate_policy(settings), monotonic=clock.monotonic),
+    )
     guard = SideEffectGuard(
-        installation.redis, names, lease_ttl_ms=settings.guard.lease_ttl_ms, result_ttl_s=settings.guard.result_ttl_s
+        installation.redis,
+        names,
+        lease_ttl_ms=settings.guard.lease_ttl_ms,
+        result_ttl_s=settings.guard.result_ttl_s,
+        gates=gates,
     )
     gateway = installation.gateway()
     log = make_logger(owner=owner, mode=installation.mode, account=installation.account)
@@ -122,9 +133,13 @@ def compose(installation: Installation, owner: str) -> ExecutionContext:
         clock=clock,
         journal=installation.journal,
         delivery=installation.delivery,
-        admission=Admission(installation.redis, names, owner=owner, lease_ttl_ms=settings.guard.lease_ttl_ms),
+        admission=Admission(
+            installation.redis, names, owner=owner, lease_ttl_ms=settings.guard.lease_ttl_ms, gates=gates
+        ),
         guard=guard,
         pause=Pause(installation.redis, names),
+        breakers=gates.breakers,
+        rate=gates.rate,
         read_kill_key=lambda: kill_switch.read_key(quick, names.kill_switch),
         gateway=gateway,
         exchange_clock=gateway.exchange_clock,
@@ -145,7 +160,42 @@ def compose(installation: Installation, owner: str) -> ExecutionContext:
         faults=faults.parse_plan(os.environ.get(FAULTS_VARIABLE, "")),
     )
     gateway.on_query_failure = lambda venue, failure: close_gate(context, venue, failure, strikes=1)
+    gateway.before_query = lambda venue, endpoint, asked: hold_back(context, venue, endpoint, asked)
+    gateway.on_limits(
+        lambda venue, told: gates.rate.saw(venue, used_weight=told.used_weight, order_count=told.order_count)
+    )
     return context
+
+
+def make_breakers(installation: Installation) -> Breakers:
+    """Return the circuits of an installation."""
+    settings = installation.settings
+    return Breakers(installation.redis, guard_names(settings), breaker_policy(settings))
+
+
+def breaker_policy(settings: Settings) -> BreakerPolicy:
+    """Return when circuits open and close, as configured."""
+    told = settings.breaker
+    return BreakerPolicy(
+        mode=GateMode(told.mode),
+        window_ms=told.window_ms,
+        window_calls=told.window_calls,
+        min_calls=told.min_calls,
+        rate_percent=told.rate_percent,
+        consecutive=told.consecutive,
+        unknown_weight=told.unknown_weight,
+        open_ms=told.open_ms,
+        open_max_ms=told.open_max_ms,
+        probes=told.probes,
+        lease_ms=told.probe_lease_ms,
+        config_hash=config_hash(settings),
+    )
+
+
+def rate_policy(settings: Settings) -> RatePolicy:
+    """Return how much of the exchange's limits is used, as configured."""
+    told = settings.rate_limits
+    return RatePolicy(mode=GateMode(told.mode), use_percent=told.use_percent, reserve_percent=told.reserve_percent)
 
 
 def guard_names(settings: Settings) -> GuardNames:
@@ -155,6 +205,7 @@ def guard_names(settings: Settings) -> GuardNames:
         kill_switch=settings.guard.kill_switch_key,
         mode=settings.mode.value,
         account=settings.account,
+        breaker_namespace=settings.guard.breaker_namespace,
     )
 
 

@@ -8,13 +8,14 @@ from app.books import handlers
 from app.delivery import JOB_FUNCTIONS
 from app.execution.cancel import run_cancel as execute_cancel
 from app.execution.context import ExecutionContext
-from app.execution.fills import fetch_fills
+from app.execution.fills import cost_of, fetch_fills
 from app.execution.order import run_order as execute_order
 from app.execution.signal import run_signal as execute_signal
 from app.execution.verify import verify_single
-from app.job_safety.admission import Admitted, EffectKind, Held
+from app.job_safety.admission import Admitted, Blocked, EffectKind, Held
 from app.job_safety.errors import InvariantViolatedError, RetryableError, StoreUnavailableError
 from app.job_safety.faults import FaultPoint
+from app.job_safety.side_effect_guard import Told
 from app.journal import followups
 from app.journal.followups import Followup
 from workers.bookjobs import run_book_job
@@ -71,23 +72,40 @@ def run_followup(key: str) -> str:
         followup = followups.load_open(connection, key)
     if followup is None:
         return "done before"
+    cost = cost_of(followup)
+    venue, weight = cost or (None, 0)
     try:
-        answer = context.admission.ask("followup", key, kind=EffectKind.BOOK, distrust_done=True)
+        answer = context.admission.ask(
+            "followup", key, kind=EffectKind.BOOK, venue=venue, distrust_done=True, weight=weight
+        )
     except StoreUnavailableError:
         return _run_or_postpone(context, followup)  # the inbox is the guard that counts
     match answer:
         case Held(by=by):
             return f"held by {by}"
+        case Blocked(why=why, for_ms=for_ms):
+            return _hold_back(context, followup, why, for_ms)
         case Admitted(token=token):
+            spent = context.rate.prepaid(venue, weight) if venue else contextlib.nullcontext()
             try:
-                with context.leases.keep("followup", key, token):
+                with context.leases.keep("followup", key, token), spent:
                     return _run_or_postpone(context, followup)
             finally:
                 # No result is kept: the inbox in the journal is the one that counts.
+                told = Told(venue=venue, seen=context.rate.take_seen(venue)) if venue else None
                 with contextlib.suppress(StoreUnavailableError):
-                    context.guard.release("followup", key, token)
+                    context.guard.release("followup", key, token, told)
         case _:
             raise InvariantViolatedError(f"{key}: admission answered {answer}")
+
+
+def _hold_back(context: ExecutionContext, followup: Followup, why: str, for_ms: int | None) -> str:
+    """Ask later: the venue has told everybody to wait, or its limits are used up."""
+    pause_ms = context.retry.snooze_ms if for_ms is None else for_ms + context.jitter(context.retry.spread_ms)
+    with context.journal.write() as connection:
+        followups.postpone(connection, followup.key, run_at_ms=context.clock.now_ms() + pause_ms, error=why)
+    context.record.event("blocked", gate=why.partition(":")[0], reason=why, key=followup.key)
+    return f"waits: {why}"
 
 
 def _run_or_postpone(context: ExecutionContext, followup: Followup) -> str:

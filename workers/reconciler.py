@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from app.composition import compose, open_here
+from app.execution import limits
 from app.execution.context import ExecutionContext
 from app.execution.follow import Spent, follow_symbol, live_symbols, sweep_income, sweep_orders, sweep_trades
 from app.execution.order import reconcile_row
@@ -19,7 +20,7 @@ from app.job_safety.outcome import Venue
 from app.job_safety.state import DOUBTFUL
 from app.journal import intents, watermarks
 from app.journal.rows import IntentRow
-from workers import kill_mirror, resume
+from workers import circuit_watch, kill_mirror, resume
 from workers.identity import new_owner
 from workers.loop import Stop
 from workers.opener import Opener
@@ -29,8 +30,6 @@ SWEEP_S: Final = 20.0
 """How often trades, income and a HALT of ours are looked at."""
 BATCH: Final = 200
 FAILED_AGAIN_MS: Final = 60_000
-WEIGHT_LIMIT: Final = {Venue.USDM: 2_400, Venue.SPOT: 6_000}
-"""Request weight per minute (BINANCE.md section 5), used until the exchange's own limits are known."""
 
 
 class Reconciler:
@@ -95,11 +94,16 @@ class Reconciler:
         self._try("sweep_income", lambda: sweep_income(self._context), Venue.USDM)
         count = 0
         for venue in Venue:
+            self._try("learn_limits", partial(self._learn_limits, venue), venue)
             with self._context.journal.read() as connection:
                 marked = watermarks.symbols_of(connection, venue=venue.value)
             for symbol in sorted({*marked, *self._context.symbols.get(venue, ())}):
                 count += self._try("sweep_trades", partial(self._sweep_symbol, venue, symbol), venue)
         return count
+
+    def _learn_limits(self, venue: Venue) -> int:
+        limits.learn(self._context, venue)
+        return 0
 
     def _sweep_symbol(self, venue: Venue, symbol: str) -> int:
         self._context.hand_over(sweep_orders(self._context, venue, symbol, Spent(weight={})))
@@ -108,7 +112,7 @@ class Reconciler:
     def _poll(self, venue: Venue) -> float:
         """Follow the live orders of `venue`; return for how long to wait to stay within its share of the weight."""
         spent = Spent(weight={})
-        per_second = WEIGHT_LIMIT[venue] * self._share / 100 / 60
+        per_second = limits.weight_per_minute(self._context, venue) * self._share / 100 / 60
         for (where, symbol), rows in live_symbols(self._context).items():
             if where is not venue:
                 continue
@@ -157,6 +161,7 @@ def run_reconciler(*, owner: str | None = None, once: bool = False, stop: Stop |
     stop = stop or Stop.on_signals()
     poll_s = settings.sweep.kill_switch_poll_ms / 1000
     kill_mirror.start(stop, kill_mirror.KillMirror(installation, context), context, poll_s=poll_s)
+    circuit_watch.start(stop, circuit_watch.CircuitWatch(installation, context), context)
     opener = Opener(context)
     while True:
         try:

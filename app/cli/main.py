@@ -34,6 +34,7 @@ COMMANDS: Final[Mapping[str, Noun]] = MappingProxyType(
         "positions": Noun(module="positions", summary="Show the positions of the books."),
         "ledger": Noun(module="ledger", summary="Show the ledger's balances and postings."),
         "pnl": Noun(module="pnl", summary="Show profit and loss by day."),
+        "circuit": Noun(module="circuit", summary="Show circuit breakers, and override one for a while."),
         "worker": Noun(module="processes", attribute="worker", summary="Run one worker on one queue."),
         "supervise": Noun(module="processes", attribute="supervise", summary="Run and watch all workers."),
         "reconcile": Noun(module="processes", attribute="reconcile", summary="Settle what is in doubt."),

@@ -32,11 +32,17 @@ class ExchangeAsker:
         self.exchange_clock = ExchangeClock(self, clock)
         self.on_query_failure: Callable[[Venue, Failure], None] | None = None
         """Hears of every answer that refuses a query: a limit that one process meets closes the gate for all."""
+        self.before_query: Callable[[Venue, str, Mapping[str, str]], Failure | None] | None = None
+        """Asked before every query is sent; what it returns stands for the answer, and nothing is sent."""
 
     @property
     def limits_seen(self) -> Mapping[Venue, GatewayHeaders]:
         """The rate-limit headers of the last answer of each venue."""
         return self._channel.limits_seen
+
+    def on_limits(self, hear: Callable[[Venue, GatewayHeaders], None]) -> None:
+        """Have `hear` called with the rate-limit headers of every answer."""
+        self._channel.on_limits = hear
 
     def close(self) -> None:
         """Close this process's connections. The next request opens new ones."""
@@ -96,6 +102,8 @@ class ExchangeAsker:
         deadline_s: float,
         codes_400: frozenset[int],
     ) -> _Read:
+        if self.before_query is not None and (held_back := self.before_query(venue, endpoint, parameters)) is not None:
+            raise ExchangeQueryError(held_back, endpoint)
         try:
             answer = self._channel.call(venue, endpoint, parameters, deadline_s=deadline_s)
         except TransportError as error:

@@ -35,6 +35,7 @@ class ExchangeChannel:
         self._api_secret: Callable[[], str] = config.api_secret
         self._deadlines = threading.local()
         self._limits: Mapping[Venue, GatewayHeaders] = {}
+        self.on_limits: Callable[[Venue, GatewayHeaders], None] | None = None
 
     @property
     def limits_seen(self) -> Mapping[Venue, GatewayHeaders]:
@@ -53,7 +54,10 @@ class ExchangeChannel:
             raise RuntimeError("the channel did not open")
         self._deadlines.left_s = deadline_s
         answer = self._endpoints(name)(**parameters)
-        self._limits = {**self._limits, venue: _headers_of(answer)}
+        headers = _headers_of(answer)
+        self._limits = {**self._limits, venue: headers}
+        if self.on_limits is not None:
+            self.on_limits(venue, headers)
         return answer
 
     def close(self) -> None:

@@ -134,7 +134,11 @@ def _ask_for_fills(connection: Connection, row: IntentRow, order: ExchangeOrder,
         kind=FETCH_FILLS,
         queue="positions",
         intent_key=row.key,
-        payload={"order_id": trading_id, "executed_quantity": format(order.executed_quantity, "f")},
+        payload={
+            "order_id": trading_id,
+            "executed_quantity": format(order.executed_quantity, "f"),
+            "venue": order.venue.value,
+        },
         # The sweeper's time to look: the worker that writes this delivers it at once.
         run_at_ms=now_ms + REDELIVER_AFTER_MS,
     )

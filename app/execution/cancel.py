@@ -11,12 +11,14 @@ from app.exchange.signing import payload_hash
 from app.execution.adopt import adopt
 from app.execution.conditions import Denied, Pin, first_denied
 from app.execution.context import ExecutionContext
+from app.execution.heard import Heard, call_name
 from app.execution.settle import close_gate
 from app.intents import CancelIntent, from_canonical
 from app.job_safety.admission import Admitted, Blocked, EffectKind, Held
+from app.job_safety.circuit_breaker import job_type_of, weight_of
 from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
 from app.job_safety.outcome import ExchangeOrder, NotSent, Refused, Unknown, Venue
-from app.job_safety.side_effect_guard import Token
+from app.job_safety.side_effect_guard import Token, Told
 from app.job_safety.state import DOUBTFUL, LIVE, SENDABLE, TERMINAL_STATES, IntentState
 from app.journal import attempts, intents, meta
 from app.journal.rows import AttemptRow, IntentRow
@@ -81,6 +83,7 @@ def _cancel_live(context: ExecutionContext, row: IntentRow, target: IntentRow) -
     if target.venue is None or target.exchange_order_id is None:
         raise InvariantViolatedError(f"{target.key}: on the exchange without venue or order id")
     token: Token | None = None
+    heard = Heard(venue=target.venue, ticket=None)
     try:
         answer = context.admission.ask(
             "cancel", row.key, kind=EffectKind.CANCEL, venue=target.venue.value, distrust_done=True
@@ -89,11 +92,19 @@ def _cancel_live(context: ExecutionContext, row: IntentRow, target: IntentRow) -
         pass  # without Redis a cancel goes out from the journal; its compare-and-set is the guard
     else:
         match answer:
-            case Admitted(token=token):
-                pass
+            case Admitted(token=token, ticket=ticket):
+                heard.ticket = ticket
             case Held(by=by):
                 return f"held by {by}"
-            case Blocked(why=why):
+            case Blocked(why=why, gate=gate):
+                context.record.event(
+                    "blocked",
+                    key=row.key,
+                    gate=gate,
+                    reason=why,
+                    job_type=job_type_of(EffectKind.CANCEL, target.venue),
+                    venue=target.venue.value,
+                )
                 return _later(context, row, why)
             case _:
                 raise InvariantViolatedError(f"{row.key}: admission answered {answer}")
@@ -102,12 +113,12 @@ def _cancel_live(context: ExecutionContext, row: IntentRow, target: IntentRow) -
             return _finish(context, row, IntentState.DONE, "the order is finished")
         with context.journal.read() as connection:
             target = intents.load(connection, target.key)
-        return _send(context, row, target)
+        return _send(context, row, target, heard)
     except (ExchangeQueryError, ExchangeClockUnknownError) as error:
         return _later(context, row, str(error))
     finally:
         if token is not None:
-            _release(context, row.key, token)
+            _release(context, row.key, token, heard.told(context))
 
 
 def _is_over(context: ExecutionContext, target: IntentRow) -> bool:
@@ -136,7 +147,7 @@ def _is_over(context: ExecutionContext, target: IntentRow) -> bool:
     return is_over
 
 
-def _send(context: ExecutionContext, row: IntentRow, target: IntentRow) -> str:
+def _send(context: ExecutionContext, row: IntentRow, target: IntentRow, heard: Heard) -> str:
     venue = target.venue or Venue.USDM
     context.exchange_clock.lower_bound_ms(venue)
     with context.journal.write() as connection:
@@ -172,7 +183,10 @@ def _send(context: ExecutionContext, row: IntentRow, target: IntentRow) -> str:
         return (
             _finish(context, row, IntentState.EXPIRED, why) if denied and denied.is_final else _later(context, row, why)
         )
-    return _settle(context, attempt, target, context.gateway.cancel_order(request))
+    outcome = context.gateway.cancel_order(request)
+    heard.call = call_name(attempt.key, attempt.attempt)
+    heard.weight = 0 if isinstance(outcome, CancelAccepted) else weight_of(outcome, context.breakers.policy)
+    return _settle(context, attempt, target, outcome)
 
 
 def _settle(context: ExecutionContext, attempt: AttemptRow, target: IntentRow, outcome: CancelOutcome) -> str:
@@ -271,8 +285,8 @@ def _later(context: ExecutionContext, row: IntentRow, why: str) -> str:
     return f"waits: {why}"
 
 
-def _release(context: ExecutionContext, key: str, token: Token) -> None:
+def _release(context: ExecutionContext, key: str, token: Token, told: Told) -> None:
     try:
-        context.guard.release("cancel", key, token)
+        context.guard.release("cancel", key, token, told)
     except StoreUnavailableError as error:
         context.record.event("guard_not_released", level="warning", count=False, key=key, error=str(error))

@@ -15,12 +15,13 @@ from app.exchange.gateway import ExchangeGateway
 from app.exchange.models import Balance, ExchangePosition, ExchangeTrade, Income
 from app.execution.account_reading import AccountReading
 from app.job_safety.admission import Admission
+from app.job_safety.circuit_breaker import Breakers
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.faults import Faults
 from app.job_safety.kill_switch import KillState
 from app.job_safety.lease_keeper import LeaseKeeper
 from app.job_safety.outcome import Venue
-from app.job_safety.rate_limit import Pause
+from app.job_safety.rate_limit import Pause, RateGate
 from app.job_safety.retry_policy import Jitter, RetryLimits
 from app.job_safety.side_effect_guard import SideEffectGuard
 from app.journal.engine import Journal
@@ -112,6 +113,8 @@ class ExecutionContext:
     admission: Admission
     guard: SideEffectGuard
     pause: Pause
+    breakers: Breakers
+    rate: RateGate
     read_kill_key: Callable[[], KillState]
     gateway: ExchangeGateway
     exchange_clock: ExchangeClock
@@ -130,6 +133,8 @@ class ExecutionContext:
     """Venues whose opening entries this process has seen; they never vanish."""
     first_looks: dict[Venue, AccountReading] = field(default_factory=dict)
     """What this process saw of accounts whose books are not open yet, to be compared with a second look."""
+    limits_looked: dict[Venue, float] = field(default_factory=dict)
+    """When this process looks again whether a venue's limits are known (monotonic seconds)."""
 
     @property
     def is_dry_run(self) -> bool:

@@ -9,10 +9,12 @@ from app.exchange.models import PinnedOrder
 from app.exchange.signing import payload_hash
 from app.execution.conditions import Denied, Pin, first_denied
 from app.execution.context import ExecutionContext
+from app.execution.heard import Heard, call_name
 from app.execution.settle import Settled, close_gate, settle
 from app.execution.verify import ask_whether_single
 from app.intents import OrderIntent
 from app.job_safety.admission import EffectKind
+from app.job_safety.circuit_breaker import weight_of
 from app.job_safety.errors import InvariantViolatedError, LeaseLostError, StoreUnavailableError
 from app.job_safety.faults import FaultPoint
 from app.job_safety.outcome import FailureClass, NotSent, Outcome, Refused, Unknown, Venue
@@ -33,7 +35,9 @@ class _Dispatched:
 DispatchResult: TypeAlias = Settled | Denied
 
 
-def dispatch(context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind) -> DispatchResult:
+def dispatch(
+    context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, heard: Heard
+) -> DispatchResult:
     """Place `intent` once.
 
     The row is DISPATCHED on disk before the request leaves. A crash between the two costs one reconciliation; the other
@@ -44,6 +48,7 @@ def dispatch(context: ExecutionContext, row: IntentRow, intent: OrderIntent, kin
         row: The row as it was read; it must be sendable.
         intent: Its content.
         kind: Which gates can stop it.
+        heard: Takes what the answer shows of the exchange.
 
     Returns:
         What was settled, or the condition that did not hold, in which case nothing was written or sent.
@@ -59,7 +64,7 @@ def dispatch(context: ExecutionContext, row: IntentRow, intent: OrderIntent, kin
     if isinstance(dispatched, Denied):
         return dispatched
     context.faults.hit(FaultPoint.AFTER_DISPATCH_COMMIT)
-    return _send(context, dispatched, row)
+    return _send(context, dispatched, row, heard)
 
 
 def _write_dispatched(
@@ -102,7 +107,7 @@ def _write_dispatched(
     return written
 
 
-def _send(context: ExecutionContext, dispatched: _Dispatched, row: IntentRow) -> Settled:
+def _send(context: ExecutionContext, dispatched: _Dispatched, row: IntentRow, heard: Heard) -> Settled:
     attempt, request = dispatched.attempt, dispatched.request
     context.faults.hit(FaultPoint.BEFORE_SEND)
     waited_ms = round((context.clock.monotonic() - dispatched.pinned_at_s) * 1000)
@@ -110,6 +115,8 @@ def _send(context: ExecutionContext, dispatched: _Dispatched, row: IntentRow) ->
         reason = f"not sent: {waited_ms} ms passed after its timestamp was pinned"
         return settle(context, attempt, NotSent(reason=reason), is_snooze=True)
     outcome = context.gateway.place_order(request)
+    heard.call = call_name(attempt.key, attempt.attempt)
+    heard.weight = weight_of(outcome, context.breakers.policy)
     context.faults.hit(FaultPoint.AFTER_SEND)
     settled = _settle_surely(context, attempt, outcome)
     context.faults.hit(FaultPoint.AFTER_SETTLE_COMMIT)

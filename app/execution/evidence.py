@@ -4,7 +4,7 @@
     b  enough answers "does not exist", spread over enough time, all asked after (a)
     c  the list of all orders since before the first attempt lacks it, and everything in it is accounted for
     d  the same list shows another order taken after the fence: a read side that lags cannot show that
-    e  the venue has left nothing unknown lately
+    e  the venue has left nothing unknown lately, and its circuit is closed
 
 Evidence starts at zero for every attempt and is kept in the journal, so that a restart neither loses nor invents any.
 """

@@ -5,9 +5,11 @@ from typing import Final
 
 from app.delivery import FOLLOWUP, Parcel
 from app.exchange.errors import ExchangeQueryError
+from app.exchange.weights import weight_of
 from app.execution.context import ExecutionContext
 from app.job_safety.errors import InvariantViolatedError
 from app.job_safety.faults import FaultPoint
+from app.job_safety.outcome import Venue
 from app.journal import followups, intents
 from app.journal.followups import Followup
 from app.money import parse, total
@@ -55,6 +57,15 @@ def fetch_fills(context: ExecutionContext, followup: Followup) -> str:
     return f"done: {len(new)} new of {len(trades)} trades" if is_complete else "trades are not visible yet"
 
 
+def cost_of(followup: Followup) -> tuple[Venue, int] | None:
+    """Return whose request weight `fetch_fills` is about to use, and how much, so that its admission can count it."""
+    if followup.kind != "fetch_fills" or "venue" not in followup.payload:
+        return None
+    venue = Venue(followup.payload["venue"])
+    endpoint, asked = ("futures_account_trades", "symbol") if venue is Venue.USDM else ("get_my_trades", "orderId")
+    return venue, weight_of(venue, endpoint, {asked: ""})
+
+
 def deliver_book_work(context: ExecutionContext, intent_key: str) -> None:
     """Hand the open ledger and PnL follow-ups of an intent to their queues."""
     with context.journal.read() as connection:
@@ -77,4 +88,4 @@ def _later(context: ExecutionContext, followup: Followup, error: str) -> None:
     context.record.event("fills_not_fetched", level="warning", key=followup.intent_key, error=error)
 
 
-__all__ = ["BOOK_KINDS", "deliver_book_work", "fetch_fills", "parcels_of"]
+__all__ = ["BOOK_KINDS", "cost_of", "deliver_book_work", "fetch_fills", "parcels_of"]

@@ -9,15 +9,19 @@ from app.execution import opening, reconcile
 from app.execution.conditions import Denied
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
 from app.execution.dispatch import dispatch
+from app.execution.heard import Heard
+from app.execution.limits import ensure_known
+from app.execution.open_alone import OpeningElsewhereError, open_alone
 from app.execution.recheck import RestoredLatelyError, look_up_first
 from app.execution.settle import Settled
 from app.intents import OrderIntent, from_canonical
 from app.job_safety.admission import Admitted, Blocked, Done, EffectKind, Held
+from app.job_safety.circuit_breaker import job_type_of
 from app.job_safety.errors import InvariantViolatedError, LeaseLostError, StoreUnavailableError
 from app.job_safety.faults import FaultPoint
 from app.job_safety.outcome import Venue
 from app.job_safety.retry_policy import Expire, snooze_until
-from app.job_safety.side_effect_guard import Token
+from app.job_safety.side_effect_guard import Token, Told
 from app.job_safety.state import DOUBTFUL, SENDABLE, TERMINAL_STATES, IntentState
 from app.journal import intents
 from app.journal.rows import IntentRow
@@ -95,6 +99,7 @@ def _attempt(context: ExecutionContext, row: IntentRow) -> tuple[str, bool]:
 
 def _admit(context: ExecutionContext, row: IntentRow, intent: OrderIntent) -> tuple[str, bool]:
     kind = EffectKind.OPEN if row.opens_risk else EffectKind.REDUCE
+    ensure_known(context, Venue(intent.venue))
     try:
         answer = context.admission.ask("order", row.key, kind=kind, venue=intent.venue)
         if isinstance(answer, Done):
@@ -105,51 +110,75 @@ def _admit(context: ExecutionContext, row: IntentRow, intent: OrderIntent) -> tu
         if kind is EffectKind.OPEN:
             raise  # what opens risk stops when Redis cannot be read
         return _with_lease(context, row, intent, kind, None)
+    job_type = job_type_of(kind, intent.venue)
     match answer:
         case Held(by=by):
             context.record.event("duplicate_blocked", key=row.key, by=by)
             return f"held by {by}", False
-        case Blocked(why=why, for_ms=for_ms):
+        case Blocked(why=why, gate=gate, for_ms=for_ms):
+            context.record.event(
+                "blocked", key=row.key, gate=gate, reason=why, job_type=job_type, venue=intent.venue, for_ms=for_ms
+            )
             return _snooze(context, row, why, for_ms), False
-        case Admitted(token=token):
+        case Admitted(would_block=would_block):
+            if would_block:
+                context.record.event(
+                    "would_block",
+                    key=row.key,
+                    gate=would_block.partition(":")[0],
+                    reason=would_block,
+                    job_type=job_type,
+                    venue=intent.venue,
+                )
             context.faults.hit(FaultPoint.AFTER_ADMISSION)
-            return _with_lease(context, row, intent, kind, token)
+            return _with_lease(context, row, intent, kind, answer)
         case Done():
             raise InvariantViolatedError(f"{row.key}: the guard could not be taken over")
 
 
 def _with_lease(
-    context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, token: Token | None
+    context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, admitted: Admitted | None
 ) -> tuple[str, bool]:
     """Dispatch under the lease; without one (Redis is down) the journal's compare-and-set alone keeps others off."""
     finished: IntentState | None = None
+    token = admitted.token if admitted else None
+    heard = Heard(venue=Venue(intent.venue), ticket=admitted.ticket if admitted else None)
     try:
-        with context.leases.keep("order", row.key, token) if token else contextlib.nullcontext():
+        with context.leases.keep("order", row.key, token, heard.permit) if token else contextlib.nullcontext():
             if intent.venue not in context.opened:
-                opening.ensure_open(context, Venue(intent.venue))
+                open_alone(context, Venue(intent.venue))
                 context.opened.add(intent.venue)
             cleared = look_up_first(context, row, intent)
             if cleared is None:
                 return "found at the exchange", False
-            result = dispatch(context, cleared, intent, kind)
+            result = dispatch(context, cleared, intent, kind, heard)
         if isinstance(result, Denied):
             return _denied(context, row, result), False
         finished = result.row.state if result.row.state in TERMINAL_STATES else None
     except LeaseLostError as error:
         return str(error), False
     except (ExchangeClockUnknownError, ExchangeQueryError) as error:
-        return _snooze(context, row, f"exchange not readable: {error}", None), False
+        return _snooze(context, row, f"exchange not readable: {error}", _may_be_asked_in_ms(error)), False
     except opening.AccountMovesError as error:
         return _snooze(context, row, str(error), error.for_ms), False
-    except RestoredLatelyError as error:
+    except (OpeningElsewhereError, RestoredLatelyError) as error:
         return _snooze(context, row, str(error), None), False
     finally:
         if token is not None:
-            _end_lease(context, row.key, token, finished)
+            _end_lease(context, row.key, token, finished, heard.told(context))
     context.faults.hit(FaultPoint.AFTER_GUARD_DONE)
     context.hand_over(result.parcels)
     context.faults.hit(FaultPoint.AFTER_FOLLOWUPS_DELIVERED)
     return result.row.state.value, _may_go_on(context, result)
+
+
+def _may_be_asked_in_ms(error: BaseException | None) -> int | None:
+    """Return when the question that failed may be asked again, if it was held back or the exchange said so."""
+    if isinstance(error, ExchangeClockUnknownError):
+        error = error.__cause__
+    if not isinstance(error, ExchangeQueryError) or error.failure.retry_after_s is None:
+        return None
+    return error.failure.retry_after_s * 1000
 
 
 def _may_go_on(context: ExecutionContext, result: Settled) -> bool:
@@ -214,19 +243,19 @@ def _snooze(context: ExecutionContext, row: IntentRow, why: str, for_ms: int | N
     return f"snoozed: {why}"
 
 
-def _end_lease(context: ExecutionContext, key: str, token: Token, finished: IntentState | None) -> None:
+def _end_lease(context: ExecutionContext, key: str, token: Token, finished: IntentState | None, told: Told) -> None:
     if finished is None:
-        _release(context, key, token)
+        _release(context, key, token, told)
         return
     try:
-        context.guard.complete("order", key, token, finished.value)
+        context.guard.complete("order", key, token, finished.value, told)
     except StoreUnavailableError as error:
         context.record.event("guard_not_marked", level="warning", count=False, key=key, error=str(error))
 
 
-def _release(context: ExecutionContext, key: str, token: Token) -> None:
+def _release(context: ExecutionContext, key: str, token: Token, told: Told | None = None) -> None:
     try:
-        context.guard.release("order", key, token)
+        context.guard.release("order", key, token, told)
     except StoreUnavailableError as error:
         # It runs out by itself.
         context.record.event("guard_not_released", level="warning", count=False, key=key, error=str(error))

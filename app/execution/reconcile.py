@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from app.delivery import Parcel
 from app.exchange.errors import ExchangeQueryError
 from app.exchange.models import OrderAbsent, OrderArchived
+from app.execution import circuits
 from app.execution.adopt import adopt
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
 from app.execution.evidence import Evidence, KnownOrders, Rules, Verdict, Wanted, enough_answers, judge, read_listing
@@ -78,6 +79,7 @@ def step(context: ExecutionContext, key: str) -> StepResult:
         return StepResult.NOT_IN_DOUBT
     venue = Venue(case.intent.venue)
     try:
+        circuits.tell_of_unknown(context, case.row, case.attempts[-1])
         # The exchange's clock is read before the order is asked for, so that "not found" was asked after that time.
         server_time_ms = context.gateway.server_time(venue).server_time_ms
         answer = context.gateway.get_order(
@@ -301,6 +303,8 @@ def _since_ms(context: ExecutionContext, case: _Case) -> int:
 
 
 def _venue_is_healthy(context: ExecutionContext, case: _Case) -> bool:
+    if not circuits.is_closed(context, Venue(case.intent.venue)):
+        return False
     since_ms = context.clock.now_ms() - context.horizons.healthy_for_ms
     with context.journal.read() as connection:
         return not attempts.venue_left_unknown(connection, venue=case.intent.venue, since_ms=since_ms)

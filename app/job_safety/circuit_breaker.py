@@ -210,16 +210,19 @@ class Breakers:
         for job_type in JOB_TYPES if self.is_on else ():
             self._moved(job_type, "tick", by="timer", reason="tick", ttl_ms=0)
 
-    def report_late(self, job_type: str, *, member: str, failure: Failure, age_ms: int) -> bool:
-        """Count a failure that its process may not have lived to report; return whether it counted.
+    def report_late(self, job_type: str, *, member: str, age_ms: int) -> bool:
+        """Count an outcome left unknown that its process may not have lived to tell; return whether it counts.
+
+        `member` names the call as in `Told`, so that it counts once. A change of the circuit since, or the end of its
+        window, has taken it back.
 
         Raises:
             StoreUnavailableError: Redis did not answer.
         """
-        weight = self.policy.weight_of(failure)
-        if weight is None or not self.is_on:
+        if not self.is_on:
             return False
-        arguments: list[str | int] = [self.policy.words(job_type), member, weight, max(age_ms, 0)]
+        words = self.policy.words(job_type)
+        arguments: list[str | int] = [words, member, self.policy.unknown_weight, max(age_ms, 0)]
         try:
             return int(self._late(keys=self.keys(checked(job_type)), args=arguments)) == 1
         except RedisError as error:

@@ -24,6 +24,7 @@ __all__ = [
     "TransportFault",
     "classify_answer",
     "classify_transport",
+    "counts_for_breaker",
     "describe",
     "gate_of",
 ]
@@ -94,6 +95,11 @@ def gate_of(failure: Failure) -> Gate:
     """Return what `failure` closes for everybody."""
     row = BY_RULE.get(failure.rule)
     return Gate.NONE if row is None else row.gate
+
+
+def counts_for_breaker(rule: str) -> bool:
+    """Return whether a failure of this rule says that the exchange is in trouble; what is not listed does."""
+    return BY_RULE.get(rule, UNLISTED).counts_for_breaker
 
 
 def describe(failure: Failure) -> str:

@@ -5,7 +5,8 @@ reductions and the questions that settle doubts always find room.
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, cast
@@ -22,6 +23,8 @@ from app.job_safety.outcome import Venue
 _UNITS_MS: Final = {"S": 1_000, "M": 60_000, "H": 3_600_000, "D": 86_400_000}
 ORDER_WEIGHT: Final = {Venue.USDM: 0, Venue.SPOT: 1}
 CANCEL_WEIGHT: Final = 1
+MAX_SEEN_AGE_S: Final = 2.0
+"""A window of the exchange may have ended since."""
 
 
 class Pause:
@@ -110,12 +113,15 @@ class RateBlocked:
 class RateGate:
     """Counts what this process is about to send, together with everybody else's."""
 
-    def __init__(self, redis: Redis, names: GuardNames, policy: RatePolicy) -> None:
+    def __init__(
+        self, redis: Redis, names: GuardNames, policy: RatePolicy, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.policy = policy
         self._redis = redis
         self._names = names
+        self._monotonic = monotonic
         self._spend = redis.register_script(scripts.source("spend_weight"))
-        self._seen: dict[Venue, str] = {}
+        self._seen: dict[Venue, tuple[float, str]] = {}
         self._mine = threading.local()
 
     @property
@@ -151,7 +157,7 @@ class RateGate:
         if self._take_prepaid(venue, weight):
             return ""
         script_keys = [*self.keys(venue.value), self._names.pauses(venue.value)[0]]
-        arguments = [self.words(venue, EffectKind.BOOK, weight=weight), self._seen.pop(venue, "")]
+        arguments = [self.words(venue, EffectKind.BOOK, weight=weight), self.take_seen(venue)]
         try:
             told = self._spend(keys=script_keys, args=arguments)
         except RedisError as error:
@@ -177,11 +183,12 @@ class RateGate:
         """Keep what an answer's headers said of the exchange's own counters; the next round trip takes it along."""
         told = [*_seen_words("weight", used_weight), *_seen_words("orders", order_count)]
         if told:
-            self._seen[venue] = " ".join(told)
+            self._seen[venue] = (self._monotonic(), " ".join(told))
 
     def take_seen(self, venue: Venue) -> str:
-        """Return what `saw` has kept, once (lib_rate_seen.lua)."""
-        return self._seen.pop(venue, "")
+        """Return what `saw` has kept, once (lib_rate_seen.lua), unless it is too old to speak of the present window."""
+        seen_at, told = self._seen.pop(venue, (0.0, ""))
+        return told if told and self._monotonic() - seen_at <= MAX_SEEN_AGE_S else ""
 
     def publish(self, venue: Venue, limits: Sequence[Limit]) -> None:
         """Make the exchange's own limits known to everybody.

@@ -121,6 +121,42 @@ class Guard(Group):
     kill_switch_key: Namespace = "quantum:global:kill_switch"
 
 
+GateMode = Literal["off", "observe", "enforce"]
+"""A gate that observes counts everything, says what it would have blocked, and blocks nothing."""
+Percent = Annotated[int, Field(ge=1, le=100)]
+
+
+class Breaker(Group):
+    """Circuit breakers: when the exchange fails, orders that open risk stop, and a few probes try again later."""
+
+    mode: GateMode = "enforce"
+    window_ms: Ms = 60_000
+    window_calls: Count = 100
+    min_calls: Count = 10
+    """Fewer calls than this in the window have no failure rate."""
+    rate_percent: Percent = 50
+    consecutive: Count = 9
+    """The weight of failures in a row that opens the circuit, however few calls there are."""
+    unknown_weight: Count = 3
+    """What an outcome that is not known weighs; any other failure weighs 1."""
+    open_ms: Ms = 5000
+    """How long it stays open; each probe that fails doubles it."""
+    open_max_ms: Ms = 60_000
+    probes: Count = 2
+    """How many probes are on their way at once, and how many must succeed before it closes."""
+    probe_lease_ms: Ms = 1800
+    """How long a dead prober keeps its permit."""
+
+
+class RateLimits(Group):
+    """How much of the exchange's limits is used."""
+
+    mode: GateMode = "enforce"
+    use_percent: Percent = 95
+    reserve_percent: Annotated[int, Field(ge=0, le=90)] = 20
+    """Kept from what opens risk, for cancels, reductions and questions."""
+
+
 class Retry(Group):
     """Attempts of one intent. Only what is certainly not executed is tried again."""
 
@@ -193,6 +229,8 @@ class Settings(Group):
     exchange: Exchange = Exchange()
     horizons: Horizons = Horizons()
     guard: Guard = Guard()
+    breaker: Breaker = Breaker()
+    rate_limits: RateLimits = RateLimits()
     retry: Retry = Retry()
     workers: Workers = Workers()
     sweep: Sweep = Sweep()

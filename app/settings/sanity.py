@@ -45,7 +45,7 @@ class Problem:
 
 def check(settings: Settings) -> list[Problem]:
     """Return what does not fit together; an empty list means that it is sane. Nothing should start otherwise."""
-    return [*_exchange(settings), *_horizons(settings), *_redis(settings), *_intents(settings)]
+    return [*_exchange(settings), *_horizons(settings), *_redis(settings), *_gates(settings), *_intents(settings)]
 
 
 def opening_read_lag_ms(settings: Settings) -> int:
@@ -165,6 +165,35 @@ def _redis(settings: Settings) -> Iterator[Problem]:
             field="guard.namespace",
             text="guards, breakers and kill switch share a name in Redis",
             remedy="give each its own",
+        )
+
+
+def _gates(settings: Settings) -> Iterator[Problem]:
+    breaker, limits = settings.breaker, settings.rate_limits
+    if breaker.open_ms > breaker.open_max_ms:
+        yield Problem(
+            field="breaker.open_ms",
+            text="the circuit would be open for longer the first time than it ever may be",
+            remedy=f"at most breaker.open_max_ms ({breaker.open_max_ms})",
+        )
+    if breaker.min_calls > breaker.window_calls:
+        yield Problem(
+            field="breaker.min_calls",
+            text="the window never holds so many calls, so the failure rate would never count",
+            remedy=f"at most breaker.window_calls ({breaker.window_calls})",
+        )
+    renew_ms, ttl_ms = settings.guard.lease_renew_ms, settings.guard.lease_ttl_ms
+    if renew_ms * 2 < ttl_ms and breaker.probe_lease_ms <= renew_ms:  # otherwise the renewal itself is to be mended
+        yield Problem(
+            field="breaker.probe_lease_ms",
+            text="a living prober would lose its permit before it renews it",
+            remedy=f"more than guard.lease_renew_ms ({renew_ms})",
+        )
+    if limits.reserve_percent >= limits.use_percent:
+        yield Problem(
+            field="rate_limits.reserve_percent",
+            text="nothing would be left for orders that open risk",
+            remedy=f"below rate_limits.use_percent ({limits.use_percent})",
         )
 
 

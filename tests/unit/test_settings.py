@@ -112,7 +112,7 @@ def test_home_is_absolute_and_may_begin_with_a_tilde(tmp_path: Path) -> None:
     [
         ("acount: x\n", ["config.yaml: unknown key 'acount'", "did you mean 'account'?"]),
         ("horizons:\n  fence_margin: 1\n", ["unknown key 'horizons.fence_margin'", "did you mean 'fence_margin_ms'?"]),
-        ("zzz: 1\n", ["unknown key 'zzz'", "valid: account, exchange"]),
+        ("zzz: 1\n", ["unknown key 'zzz'", "valid: account, breaker, exchange"]),
         ("sources: {}\n", ["unknown key 'sources'"]),
         ("permits_bypassed: true\n", ["unknown key 'permits_bypassed'"]),
         ("account: a\naccount: b\n", ["line 2", "'account' stands twice"]),

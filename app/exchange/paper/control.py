@@ -38,6 +38,7 @@ class ControlPlane:
             ("GET", "/paper/truth"): lambda _: truth.whole(exchange),
             ("GET", "/paper/truth/summary"): lambda _: truth.summary(exchange),
             ("GET", "/paper/clock"): lambda _: self._clock(),
+            ("GET", "/paper/limits"): lambda _: self.limits(),
             ("POST", "/paper/clock"): self.set_clock,
             ("POST", "/paper/price"): self.set_price,
             ("POST", "/paper/step"): self.step,
@@ -63,6 +64,13 @@ class ControlPlane:
 
     def _clock(self) -> Body:
         return {"now_ms": self._gateway.now_ms(), "offset_ms": self._exchange.offset_ms}
+
+    def limits(self) -> Body:
+        """How many requests each venue has refused for its limits, by HTTP status."""
+        return {
+            venue.value: {str(status): count for status, count in limiter.refusals.items()}
+            for venue, limiter in self._gateway.limiters.items()
+        }
 
     def set_clock(self, body: Body) -> Body:
         """``{"offset_ms": n}`` or ``{"advance_ms": n}``: shift exchange time; survives a restart."""

@@ -5,7 +5,7 @@ Windows are aligned to the exchange clock, as Binance's are. Counters live in me
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.exchange.paper.errors import TEAPOT, TOO_MANY_REQUESTS, PaperError
 from app.exchange.paper.model import Venue
@@ -39,12 +39,20 @@ class LimitProfile:
 _WIDE = 1_000_000_000
 
 
+_ORDER_WINDOWS = {"orders_10s": "10S", "orders_1m": "1M", "orders_1d": "1D"}
+
+
 def profile(name: str, venue: Venue) -> LimitProfile:
-    """The limits called ``binance`` or ``wide``.
+    """The limits called ``binance`` or ``wide``, or Binance's with some replaced: ``weight=300,orders_10s=15``.
+
+    Replaceable are ``weight`` (per minute), ``orders_10s``, ``orders_1m``, ``orders_1d`` (where the venue has such a
+    window) and ``ban_after`` (how many requests of a minute are answered 429 before the address is banned).
 
     Raises:
-        ValueError: No such profile.
+        ValueError: No such profile, or no such limit.
     """
+    if "=" in name:
+        return _changed(profile("binance", venue), name)
     if name not in {"binance", "wide"}:
         raise ValueError(f"no limit profile called {name!r}")
     is_wide = name == "wide"
@@ -66,6 +74,22 @@ def profile(name: str, venue: Venue) -> LimitProfile:
     )
 
 
+def _changed(limits: LimitProfile, words: str) -> LimitProfile:
+    told: dict[str, int] = {}
+    for word in words.split(","):
+        key, _, number = word.partition("=")
+        if key not in {"weight", "ban_after", *_ORDER_WINDOWS} or not (number.isascii() and number.isdigit()):
+            raise ValueError(f"no such limit: {word!r}")
+        told[key] = int(number)
+    most = {_ORDER_WINDOWS[key]: number for key, number in told.items() if key in _ORDER_WINDOWS}
+    return replace(
+        limits,
+        weight_per_minute=told.get("weight", limits.weight_per_minute),
+        ban_after=told.get("ban_after", limits.ban_after),
+        orders=tuple(replace(rule, most=most.get(rule.label, rule.most)) for rule in limits.orders),
+    )
+
+
 @dataclass(slots=True, kw_only=True)
 class _Address:
     minute: int = 0
@@ -83,6 +107,8 @@ class RateLimiter:
         self._venue = venue
         self._addresses: dict[str, _Address] = {}
         self._orders: list[tuple[int, int]] = [(0, 0) for _ in limits.orders]
+        self.refusals = {429: 0, 418: 0}
+        """How many requests have been refused, by HTTP status."""
 
     def take_weight(self, peer: str, weight: int, now_ms: int) -> tuple[str, str]:
         """Count a request; returns the header that says how much is used.
@@ -94,6 +120,7 @@ class RateLimiter:
         if address is None:
             address = self._addresses[peer] = _Address()
         if now_ms < address.banned_until_ms:
+            self.refusals[418] += 1
             raise _banned(address.banned_until_ms, now_ms)
         minute = now_ms // MINUTE_MS
         if minute != address.minute:
@@ -109,7 +136,9 @@ class RateLimiter:
             ban_s = min(FIRST_BAN_S * 2**address.bans, LONGEST_BAN_S)
             address.bans += 1
             address.banned_until_ms = now_ms + ban_s * 1000
+            self.refusals[418] += 1
             return _banned(address.banned_until_ms, now_ms)
+        self.refusals[429] += 1
         wait = ("Retry-After", str(_seconds_left(now_ms, MINUTE_MS)))
         used = ("X-MBX-USED-WEIGHT-1M", str(address.weight))
         most = self.limits.weight_per_minute
@@ -130,6 +159,7 @@ class RateLimiter:
         """
         for index, (rule, (window, count)) in enumerate(zip(self.limits.orders, self._orders, strict=True)):
             if window == now_ms // rule.window_ms and count >= rule.most:
+                self.refusals[429] += 1
                 text = (
                     f"Too many new orders; current limit is {rule.most} orders per {rule.interval_num} {rule.interval}."
                 )

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
+from app.exchange.paper.limits import profile
+from app.exchange.paper.model import Venue
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperOptions:
@@ -53,6 +56,14 @@ def _deposit(value: str) -> tuple[str, str, Decimal]:
     return venue, asset, Decimal(amount)
 
 
+def _limits(value: str) -> str:
+    try:
+        profile(value, Venue.FUTURES)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return value
+
+
 def _price(value: str) -> tuple[str, Decimal]:
     symbol, _, price = value.partition("=")
     return symbol, Decimal(price)
@@ -77,7 +88,13 @@ def parse_options(arguments: list[str] | None = None) -> PaperOptions:
     add("--klines", type=Path, help="kline CSV file (plain or .gz) for --klines-symbol")
     add("--klines-symbol", default=defaults.klines_symbol)
     add("--price", type=_price, action="append", default=[], metavar="SYMBOL=PRICE", help="first price, repeatable")
-    add("--limits", choices=("wide", "binance"), default=defaults.limits)
+    add(
+        "--limits",
+        type=_limits,
+        default=defaults.limits,
+        metavar="wide|binance|LIMIT=N,…",
+        help="Binance's with some replaced, for example weight=300,orders_10s=15,orders_1m=60,ban_after=3",
+    )
     add("--deposit", type=_deposit, action="append", metavar="VENUE:ASSET:AMOUNT", help="first deposits, repeatable")
     add("--engine-delay-ms", type=int, default=0, help="from gateway to matching engine")
     add("--clock-offset-ms", type=int, help="shift exchange time")

@@ -40,7 +40,7 @@ class MarketData:
             "ping": (lambda _: {}, 1),
             "time": (lambda call: {"serverTime": call.now_ms}, 1),
             "exchangeInfo": (self.exchange_info, 1 if self._venue is Venue.FUTURES else 20),
-            "ticker/price": (self.ticker_price, 1),
+            "ticker/price": (self.ticker_price, 1 if self._venue is Venue.FUTURES else 2),
             "ticker/bookTicker": (self.book_ticker, 2),
             "depth": (self.depth, 5),
             "klines": (self.klines, 2),

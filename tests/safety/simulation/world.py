@@ -25,11 +25,13 @@ from app.execution.verify import verify_single
 from app.intents import CancelIntent, OrderIntent
 from app.job_safety import kill_switch
 from app.job_safety.admission import Admission
+from app.job_safety.circuit_breaker import BreakerPolicy, Breakers
+from app.job_safety.effect import GateMode
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.faults import Faults
 from app.job_safety.lease_keeper import LeaseKeeper
 from app.job_safety.outcome import Venue
-from app.job_safety.rate_limit import Pause
+from app.job_safety.rate_limit import Pause, RateGate, RatePolicy
 from app.job_safety.side_effect_guard import SideEffectGuard, Token
 from app.job_safety.state import DOUBTFUL, IntentState
 from app.journal import attempts, followups, intents, meta, restore, schema
@@ -163,6 +165,8 @@ class World:
             admission=Admission(redis, NAMES, owner=process.name, lease_ttl_ms=LEASE_MS),
             guard=SideEffectGuard(redis, NAMES, lease_ttl_ms=LEASE_MS, result_ttl_s=259_200),
             pause=Pause(redis, NAMES),
+            breakers=Breakers(redis, NAMES, BreakerPolicy(mode=GateMode.OFF)),
+            rate=RateGate(redis, NAMES, RatePolicy(mode=GateMode.OFF)),
             read_kill_key=lambda: kill_switch.read_key(redis, NAMES.kill_switch),
             gateway=gateway,
             exchange_clock=ExchangeClock(gateway, self.clock),
