@@ -66,6 +66,10 @@ peers: $(INSTALLED) ## kill workers of other job queues and of ours, side by sid
 recovery: $(INSTALLED) ## measure how soon a killed worker's order goes on (3 minutes; Linux)
 	@.venv/bin/python -m bench.recovery $(ARGS)
 
+.PHONY: scrape
+scrape: $(INSTALLED) ## measure a scrape with a million finished intents in the journal (3 minutes)
+	@.venv/bin/python -m bench.scrape $(ARGS)
+
 .PHONY: chaos
 chaos: $(INSTALLED) ## break everything for long and print what came of it (SEEDS=10, ARGS="--only 3" repeats one)
 	@.venv/bin/python -m tests.chaos.campaign --seeds $(SEEDS) $(ARGS)

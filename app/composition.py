@@ -19,7 +19,7 @@ from app.job_safety.admission import Admission
 from app.job_safety.circuit_breaker import BreakerPolicy, Breakers
 from app.job_safety.effect import GateMode
 from app.job_safety.lease_keeper import LeaseKeeper
-from app.job_safety.outcome import Venue
+from app.job_safety.outcome import Failure, Venue
 from app.job_safety.rate_limit import Pause, RateGate, RatePolicy
 from app.job_safety.retry_policy import RetryLimits
 from app.job_safety.side_effect_guard import Gates, GuardNames, SideEffectGuard
@@ -145,7 +145,14 @@ def compose(installation: Installation, owner: str) -> ExecutionContext:
         exchange_clock=gateway.exchange_clock,
         rules=RulesCache(gateway.exchange_info, clock),
         books=JournalBooks(installation.account),
-        record=Recorder(log, quick, mode=installation.mode, account=installation.account),
+        record=Recorder(
+            log,
+            quick,
+            clock,
+            mode=installation.mode,
+            account=installation.account,
+            is_counting=settings.metrics.enabled,
+        ),
         leases=LeaseKeeper(guard, renew_s=settings.guard.lease_renew_ms / 1000),
         jitter=lambda limit: chance.randint(0, limit),
         symbols={Venue.USDM: settings.universe.usdm, Venue.SPOT: settings.universe.spot},
@@ -159,7 +166,7 @@ def compose(installation: Installation, owner: str) -> ExecutionContext:
         ),
         faults=faults.parse_plan(os.environ.get(FAULTS_VARIABLE, "")),
     )
-    gateway.on_query_failure = lambda venue, failure: close_gate(context, venue, failure, strikes=1)
+    gateway.on_query_failure = lambda venue, failure: _query_failed(context, venue, failure)
     gateway.before_query = lambda venue, endpoint, asked: hold_back(context, venue, endpoint, asked)
     gateway.on_limits(
         lambda venue, told: gates.rate.saw(venue, used_weight=told.used_weight, order_count=told.order_count)
@@ -196,6 +203,11 @@ def rate_policy(settings: Settings) -> RatePolicy:
     """Return how much of the exchange's limits is used, as configured."""
     told = settings.rate_limits
     return RatePolicy(mode=GateMode(told.mode), use_percent=told.use_percent, reserve_percent=told.reserve_percent)
+
+
+def _query_failed(context: ExecutionContext, venue: Venue, failure: Failure) -> None:
+    context.record.event("query_failed", level="debug", venue=venue.value, failure_class=failure.failure_class.value)
+    close_gate(context, venue, failure, strikes=1)
 
 
 def guard_names(settings: Settings) -> GuardNames:

@@ -67,7 +67,7 @@ class Ours:
             producer=Producer.of(installation),
             killer=Killer(journal=installation.journal, redis=installation.redis),
         )
-        system.start_supervisor(f"urgent=1,orders={self.workers}")
+        system.start_supervisor(f"urgent=1,orders={self.workers}", extra={"METRICS_PORT": "0"})
         for number in range(WARM_UP):
             self._submit(f"warm-{number}", number)
         deadline_s = self._clock.monotonic() + START_S

@@ -1,4 +1,4 @@
-"""Sweeper and reconciler in one process: both sleep most of the time, and a process costs 60 MB."""
+"""Sweeper, reconciler and exporter in one process: they sleep most of the time, and a process costs 60 MB."""
 
 import os
 import threading
@@ -10,7 +10,7 @@ from workers.sweeper import run_sweeper
 
 
 def run_keeper(*, owner: str) -> int:
-    """Run both until told to stop; return the exit code. If one breaks, the process ends and is started again."""
+    """Run them until told to stop; return the exit code. If one breaks, the process ends and is started again."""
     stop = Stop.on_signals()
 
     def sweep() -> None:
@@ -22,7 +22,7 @@ def run_keeper(*, owner: str) -> int:
 
     thread = threading.Thread(target=sweep, name="sweeper")
     thread.start()
-    code = run_reconciler(owner=owner, stop=stop)
+    code = run_reconciler(owner=owner, stop=stop, with_exporter=True)
     stop.set()
     thread.join()
     return code

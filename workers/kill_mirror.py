@@ -82,6 +82,7 @@ def mirror_until(stop: Stop, mirror: KillMirror, context: ExecutionContext, *, p
     while not stop.wait(poll_s):
         try:
             mirror.look()
+            context.record.event("duty_done", level="debug", count=False, duty="kill_mirror")
         except StoreUnavailableError as error:
             if time.monotonic() - told_s > QUIET_S:
                 told_s = time.monotonic()

@@ -27,6 +27,10 @@ class Stop:
         """Tell the loop to end."""
         self._event.set()
 
+    def wait_for_ever(self) -> None:
+        """Wait until told to end."""
+        self._event.wait()
+
     def wait(self, seconds: float) -> bool:
         """Wait; return at once, and true, when told to end."""
         return self._event.wait(seconds)

@@ -20,7 +20,7 @@ from app.job_safety.outcome import Venue
 from app.job_safety.state import DOUBTFUL
 from app.journal import intents, watermarks
 from app.journal.rows import IntentRow
-from workers import circuit_watch, kill_mirror, resume
+from workers import circuit_watch, exporter, kill_mirror, resume
 from workers.identity import new_owner
 from workers.loop import Stop
 from workers.opener import Opener
@@ -150,8 +150,10 @@ class Reconciler:
                 intents.touch(connection, row, now_ms=now_ms, run_at_ms=now_ms + after_ms)
 
 
-def run_reconciler(*, owner: str | None = None, once: bool = False, stop: Stop | None = None) -> int:
-    """Reconcile until told to stop, or once; return the exit code."""
+def run_reconciler(
+    *, owner: str | None = None, once: bool = False, stop: Stop | None = None, with_exporter: bool = False
+) -> int:
+    """Reconcile until told to stop, or once; return the exit code. `with_exporter`: serve metrics beside it."""
     installation = open_here()
     context = compose(installation, owner or new_owner("reconciler"))
     settings = installation.settings
@@ -162,16 +164,21 @@ def run_reconciler(*, owner: str | None = None, once: bool = False, stop: Stop |
     poll_s = settings.sweep.kill_switch_poll_ms / 1000
     kill_mirror.start(stop, kill_mirror.KillMirror(installation, context), context, poll_s=poll_s)
     circuit_watch.start(stop, circuit_watch.CircuitWatch(installation, context), context)
+    if with_exporter:
+        exporter.start_beside(installation, stop)
     opener = Opener(context)
     while True:
         try:
             opener.step()
             reconciler.step()
+            context.record.event("duty_done", level="debug", count=False, duty="reconcile")
         except StoreUnavailableError as error:
             context.record.event("reconcile_failed", level="warning", count=False, error=str(error))
             if once:
+                context.record.close()
                 return 3
         if once or stop.wait(TICK_S):
+            context.record.close()
             return 0
 
 

@@ -50,7 +50,10 @@ def run_rescue(owner: str) -> int:
     """Rescue in a process of its own, started by the supervisor; return the exit code."""
     installation = open_here()
     log = make_logger(owner="rescue", mode=installation.mode, account=installation.account)
-    record = Recorder(log, installation.redis, mode=installation.mode, account=installation.account)
+    record = Recorder(
+        log, installation.redis, installation.clock, mode=installation.mode, account=installation.account,
+        is_counting=installation.settings.metrics.enabled,
+    )  # fmt: skip
     try:
         keys = rescue(installation, owner)
     except StoreUnavailableError as error:
@@ -58,4 +61,5 @@ def run_rescue(owner: str) -> int:
         return 3
     for key in keys:
         record.event("rescued", key=key, dead=owner)
+    record.close()
     return 0

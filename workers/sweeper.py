@@ -185,12 +185,15 @@ def run_sweeper(*, owner: str | None = None, once: bool = False, stop: Stop | No
     while True:
         try:
             sweep(context, batch=settings.batch_size, max_rescues=settings.max_rescues)
+            context.record.event("duty_done", level="debug", count=False, duty="sweep")
         except StoreUnavailableError as error:
             context.record.event("sweep_failed", level="warning", count=False, error=str(error))
             run_urgent(context)
             if once:
+                context.record.close()
                 return 3
         if once or stop.wait(interval_s):
+            context.record.close()
             return 0
 
 

@@ -91,7 +91,10 @@ class SafetyWorker(SimpleWorker):
         self.context = compose(self.installation, self.name)
         jobs.CONTEXT.set(self.context)
         options.setdefault("logging_level", "WARNING")
-        worked: bool = super().work(*arguments, **options)
+        try:
+            worked: bool = super().work(*arguments, **options)
+        finally:
+            self.context.record.close()
         return worked
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:

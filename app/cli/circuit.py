@@ -175,9 +175,13 @@ def _take_in(opened: "Installation") -> None:
     changes = CircuitChanges(opened.redis, guard_names(opened.settings))
     # What a person sees of it is said in words; the counters are kept.
     log = make_logger(stream=StringIO(), mode=opened.mode, account=opened.account)
-    record = Recorder(log, opened.redis, mode=opened.mode, account=opened.account)
+    record = Recorder(
+        log, opened.redis, opened.clock, mode=opened.mode, account=opened.account,
+        is_counting=opened.settings.metrics.enabled,
+    )  # fmt: skip
     while journal_changes(opened.journal, changes, opened.clock, record):
         pass
+    record.close()
 
 
 def _known(job: str) -> str:

@@ -81,6 +81,20 @@ def sweep(*, once: Annotated[bool, typer.Option("--once", help="One round, then 
     become("workers.sweeper", ["--once"] if once else [])
 
 
+def exporter() -> None:
+    """Serve /metrics, /status, /readyz and /healthz on METRICS_PORT until Ctrl-C.
+
+    `fillonce up` and `fillonce supervise` do so already, unless METRICS_PORT is 0.
+
+    Example:
+      METRICS_PORT=9100 fillonce exporter
+    """
+    from app.cli.opening import sane_settings, tell_where  # lazy: --help needs no settings
+
+    tell_where(sane_settings(), needs_redis=True)
+    become("workers.exporter", [])
+
+
 def _check_settings() -> None:
     from app.cli.opening import sane_settings, tell_where  # lazy: --help needs no settings
     from app.settings import SettingsError, TradingMode

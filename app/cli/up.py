@@ -1,8 +1,11 @@
 """`fillonce up`: the whole system on this machine until Ctrl-C."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 
 def up(
@@ -56,6 +59,7 @@ def up(
             system.start_exchange(["--speed", speed])
         system.start_supervisor("" if workers is None else f"orders={workers}")
         say(f"mode {settings.mode.value}, account {settings.account}; {system.settings.exchange.futures_url}")
+        _tell_where_to_look(settings)
         say("running; Ctrl-C stops")
         while not told.wait(0.5):
             for process, name in ((system.supervisor, "the supervisor"), (system.exchange, "the local exchange")):
@@ -63,3 +67,11 @@ def up(
                     say(f"{name} ended with code {process.returncode}; stopping")
                     raise typer.Exit(1)
         say("stopping: running work finishes first")
+
+
+def _tell_where_to_look(settings: "Settings") -> None:
+    from app.cli.output import say  # lazy: --help needs nothing of this
+
+    told = settings.metrics
+    if told.enabled and told.port:
+        say(f"how it stands: http://{told.host}:{told.port}/status")

@@ -1,5 +1,5 @@
 """The queue port. With workers/, the only place that knows rq."""
 
-from app.delivery.port import FOLLOWUP, JOB_FUNCTIONS, QUEUES, URGENT, Delivery, Parcel, rq_queue_name
+from app.delivery.port import FOLLOWUP, JOB_FUNCTIONS, QUEUES, URGENT, Delivery, Parcel, QueueState, rq_queue_name
 
-__all__ = ["FOLLOWUP", "JOB_FUNCTIONS", "QUEUES", "URGENT", "Delivery", "Parcel", "rq_queue_name"]
+__all__ = ["FOLLOWUP", "JOB_FUNCTIONS", "QUEUES", "URGENT", "Delivery", "Parcel", "QueueState", "rq_queue_name"]

@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, cast
 
 from redis import Redis
@@ -15,6 +16,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now as rq_now
 
+from app.clock import to_ms
 from app.job_safety import keys, scripts
 from app.job_safety.errors import StoreUnavailableError
 
@@ -46,6 +48,15 @@ class Parcel:
     type: str
     queue: str
     description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueState:
+    """What waits on a queue, how many workers serve it, and when the next job was put there."""
+
+    depth: int
+    workers: int
+    enqueued_at_ms: int | None
 
 
 class Delivery:
@@ -128,6 +139,31 @@ class Delivery:
             return self._redis.llen(self._queue_key(queue))
         except RedisError as error:
             raise StoreUnavailableError(f"redis: {error}") from error
+
+    def look(self, redis: Redis) -> dict[str, QueueState]:
+        """Return what waits on every queue, in two round trips however long they are.
+
+        Args:
+            redis: The client to ask by: whoever only looks has a shorter timeout than who works.
+
+        Raises:
+            RedisError: it did not answer.
+        """
+        with redis.pipeline(transaction=False) as pipe:
+            for queue in QUEUES:
+                pipe.llen(self._queue_key(queue))
+                pipe.lindex(self._queue_key(queue), 0)
+                pipe.scard(f"rq:workers:{self.queue_name(queue)}")
+            told = pipe.execute()
+            depths, firsts, workers = told[0::3], told[1::3], told[2::3]
+            for first in firsts:
+                # A queue that is empty has no first job; its question is asked all the same, to keep them in step.
+                pipe.hget(f"rq:job:{(first or b'').decode()}", "enqueued_at")
+            since = pipe.execute()
+        return {
+            queue: QueueState(depth=depth, workers=count, enqueued_at_ms=_instant_ms(raw))
+            for queue, depth, count, raw in zip(QUEUES, depths, workers, since, strict=True)
+        }
 
     def bury_worker(self, name: str) -> list[Parcel]:
         """Take a dead worker out of RQ's books; return its job, and any job caught between two lists.
@@ -223,6 +259,15 @@ class Delivery:
 
     def _queue_key(self, queue: str) -> str:
         return f"rq:queue:{self.queue_name(queue)}"
+
+
+def _instant_ms(raw: object) -> int | None:
+    if not isinstance(raw, bytes):
+        return None
+    try:
+        return to_ms(datetime.fromisoformat(raw.decode()))
+    except ValueError:
+        return None
 
 
 def rq_queue_name(queue: str, account: str) -> str:

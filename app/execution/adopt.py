@@ -16,8 +16,9 @@ from app.intents import OrderIntent, from_canonical
 from app.job_safety.errors import InvariantViolatedError
 from app.job_safety.outcome import ExchangeOrder
 from app.job_safety.state import DOUBTFUL, LIVE, ON_EXCHANGE, TERMINAL_STATES, IntentState
-from app.journal import attempts, followups, intents
+from app.journal import attempts, followups, intents, tallies
 from app.journal.rows import IntentRow
+from app.journal.tallies import Tally
 
 FETCH_FILLS: Final = "fetch_fills"
 
@@ -58,6 +59,7 @@ def adopt(context: ExecutionContext, connection: Connection, *, key: str, order:
     attempts.add_proof(connection, key=key, order=order, source=source, before=row.state.value, now_ms=now_ms)
     _alarm_if_odd(context, row, order, source)
     if _is_second(row, order):
+        _tally_second(connection, row, order)
         # A second order under one id: the first keeps the row, and the sweep of trades books the other one too.
         return Adopted(row=row, parcels=[])
     after = _state_after(row, order)
@@ -69,6 +71,7 @@ def adopt(context: ExecutionContext, connection: Connection, *, key: str, order:
             changes["booked_at_ms"] = now_ms
         if not intents.move(connection, row, after, now_ms=now_ms, **changes):
             raise InvariantViolatedError(f"{key}: the row moved although this transaction holds it")
+        _tell_if_finished(context, row, after)
     elif order.is_algo and order.actual_order_id is not None and row.actual_order_id is None:
         # Triggered: from here on the real order is followed and canceled, by its own id.
         intents.touch(connection, row, now_ms=now_ms, actual_order_id=order.actual_order_id)
@@ -80,6 +83,17 @@ def adopt(context: ExecutionContext, connection: Connection, *, key: str, order:
             )  # fmt: skip
     parcels = _ask_for_fills(connection, row, order, now_ms=now_ms)
     return Adopted(row=intents.load(connection, key), parcels=parcels)
+
+
+def _tally_second(connection: Connection, row: IntentRow, order: ExchangeOrder) -> None:
+    """Count a second order once, however often the exchange tells of it."""
+    if attempts.is_first_proof(connection, key=row.key, order_id=order.order_id):
+        tallies.add(connection, Tally.DUPLICATES_EXECUTED, row.job_type)
+
+
+def _tell_if_finished(context: ExecutionContext, row: IntentRow, after: IntentState) -> None:
+    if after in TERMINAL_STATES and row.state not in TERMINAL_STATES:
+        context.record.event("order_finished", level="debug", count=False, key=row.key, state=after.value)
 
 
 def _state_after(row: IntentRow, order: ExchangeOrder) -> IntentState | None:
@@ -167,8 +181,10 @@ def _alarm_if_odd(context: ExecutionContext, row: IntentRow, order: ExchangeOrde
         )
     if row.state in DOUBTFUL and source != "dispatch":
         context.record.event(
-            "doubt_settled", key=row.key, state=row.state.value, order_id=order.order_id, source=source
-        )
+            "doubt_settled", key=row.key, state=row.state.value, order_id=order.order_id, source=source,
+            job_type=row.job_type, attempt=row.attempt,
+            doubt_ms=context.clock.now_ms() - (row.in_doubt_since_ms or row.updated_at_ms),
+        )  # fmt: skip
 
 
 def _is_second(row: IntentRow, order: ExchangeOrder) -> bool:

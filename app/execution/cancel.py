@@ -183,10 +183,20 @@ def _send(context: ExecutionContext, row: IntentRow, target: IntentRow, heard: H
         return (
             _finish(context, row, IntentState.EXPIRED, why) if denied and denied.is_final else _later(context, row, why)
         )
+    sent_at_s = context.clock.monotonic()
     outcome = context.gateway.cancel_order(request)
     heard.call = call_name(attempt.key, attempt.attempt)
     heard.weight = 0 if isinstance(outcome, CancelAccepted) else weight_of(outcome, context.breakers.policy)
-    return _settle(context, attempt, target, outcome)
+    took_ms = round((context.clock.monotonic() - sent_at_s) * 1000, 3)
+    text = _settle(context, attempt, target, outcome)
+    failure = None if isinstance(outcome, CancelAccepted) else outcome.failure
+    context.record.event(
+        "attempt_settled", level="debug", count=False, key=row.key, attempt=attempt.attempt, type=row.type,
+        job_type=row.job_type, venue=venue.value, took_ms=took_ms,
+        outcome="Accepted" if isinstance(outcome, CancelAccepted) else type(outcome).__name__,
+        failure_class=failure.failure_class.value if failure else None,
+    )  # fmt: skip
+    return text
 
 
 def _settle(context: ExecutionContext, attempt: AttemptRow, target: IntentRow, outcome: CancelOutcome) -> str:
@@ -281,7 +291,7 @@ def _later(context: ExecutionContext, row: IntentRow, why: str) -> str:
                 connection, fresh, now_ms=now_ms, run_at_ms=at_ms, not_before_ms=at_ms, snoozes=fresh.snoozes + 1,
                 reason=f"waits: {why}"[:500],
             )  # fmt: skip
-    context.record.event("cancel_waits", key=row.key, why=why)
+    context.record.event("cancel_waits", key=row.key, why=why, job_type=row.job_type)
     return f"waits: {why}"
 
 

@@ -17,7 +17,7 @@ from app.job_safety.admission import EffectKind
 from app.job_safety.circuit_breaker import weight_of
 from app.job_safety.errors import InvariantViolatedError, LeaseLostError, StoreUnavailableError
 from app.job_safety.faults import FaultPoint
-from app.job_safety.outcome import FailureClass, NotSent, Outcome, Refused, Unknown, Venue
+from app.job_safety.outcome import Accepted, FailureClass, NotSent, Outcome, Refused, Unknown, Venue
 from app.job_safety.state import SENDABLE, IntentState
 from app.journal import attempts, intents, meta
 from app.journal.rows import AttemptRow, IntentRow
@@ -114,9 +114,11 @@ def _send(context: ExecutionContext, dispatched: _Dispatched, row: IntentRow, he
     if waited_ms > context.horizons.pin_to_send_limit_ms:
         reason = f"not sent: {waited_ms} ms passed after its timestamp was pinned"
         return settle(context, attempt, NotSent(reason=reason), is_snooze=True)
+    sent_at_s = context.clock.monotonic()
     outcome = context.gateway.place_order(request)
     heard.call = call_name(attempt.key, attempt.attempt)
     heard.weight = weight_of(outcome, context.breakers.policy)
+    took_ms = round((context.clock.monotonic() - sent_at_s) * 1000, 3)
     context.faults.hit(FaultPoint.AFTER_SEND)
     settled = _settle_surely(context, attempt, outcome)
     context.faults.hit(FaultPoint.AFTER_SETTLE_COMMIT)
@@ -130,6 +132,10 @@ def _send(context: ExecutionContext, dispatched: _Dispatched, row: IntentRow, he
     context.record.event(
         "attempt_settled", count=False, key=attempt.key, attempt=attempt.attempt, state=settled.row.state.value,
         fence=attempt.fence, outcome=type(outcome).__name__, order_id=settled.row.exchange_order_id,
+        took_ms=took_ms, age_ms=context.clock.now_ms() - row.created_at_ms, type=row.type, job_type=row.job_type,
+        venue=request.venue.value, symbol=request.symbol, side=request.side,
+        failure_class=None if isinstance(outcome, Accepted) or outcome.failure is None
+        else outcome.failure.failure_class.value,
     )  # fmt: skip
     return settled
 

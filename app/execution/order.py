@@ -46,6 +46,9 @@ def run_order(context: ExecutionContext, key: str) -> str:
         if row.state in DOUBTFUL:
             return reconcile_row(context, row)
         if row.state not in SENDABLE:
+            context.record.event(
+                "duplicate_blocked", level="debug", key=row.key, job_type=row.job_type, stopped_by="journal"
+            )
             return row.state.value
         if context.clock.now_ms() < row.not_before_ms:
             return f"{row.state.value}: not yet"
@@ -113,7 +116,7 @@ def _admit(context: ExecutionContext, row: IntentRow, intent: OrderIntent) -> tu
     job_type = job_type_of(kind, intent.venue)
     match answer:
         case Held(by=by):
-            context.record.event("duplicate_blocked", key=row.key, by=by)
+            context.record.event("duplicate_blocked", key=row.key, by=by, job_type=row.job_type, stopped_by="guard")
             return f"held by {by}", False
         case Blocked(why=why, gate=gate, for_ms=for_ms):
             context.record.event(
@@ -204,7 +207,7 @@ def _close(context: ExecutionContext, row: IntentRow, why: str) -> str:
         if fresh.state in SENDABLE and intents.move(
             connection, fresh, IntentState.EXPIRED, now_ms=now_ms, reason=why, booked_at_ms=now_ms
         ):
-            context.record.event("expired", key=row.key, why=why)
+            context.record.event("expired", key=row.key, why=why, job_type=row.job_type)
             return f"EXPIRED: {why}"
     return "moved by somebody else"
 
@@ -239,7 +242,7 @@ def _snooze(context: ExecutionContext, row: IntentRow, why: str, for_ms: int | N
                 connection, fresh, now_ms=now_ms, run_at_ms=decision.at_ms, not_before_ms=decision.at_ms,
                 snoozes=fresh.snoozes + 1, reason=f"snoozed: {why}"[:500],
             )  # fmt: skip
-    context.record.event("snoozed", key=row.key, why=why, until_ms=decision.at_ms)
+    context.record.event("snoozed", key=row.key, why=why, until_ms=decision.at_ms, job_type=row.job_type)
     return f"snoozed: {why}"
 
 

@@ -109,7 +109,11 @@ def _open_case(context: ExecutionContext, key: str) -> _Case | None:
                 fence=meta.raise_fence(connection, row.fence), reason="its worker died before the answer was journaled",
                 run_at_ms=now_ms + REDELIVER_AFTER_MS,
             )  # fmt: skip
-            context.record.event("in_doubt", key=key, attempt=row.attempt, rule="owner_died")
+            died_at_ms = next((one.dispatched_at_ms for one in attempts.of_intent(connection, key)[-1:]), now_ms)
+            context.record.event(
+                "in_doubt", key=key, attempt=row.attempt, rule="owner_died", job_type=row.job_type,
+                after_ms=now_ms - died_at_ms,
+            )  # fmt: skip
             row = intents.load(connection, key)
         tries = attempts.of_intent(connection, key)
         stamp = meta.load(connection)
@@ -209,7 +213,10 @@ def _absent(context: ExecutionContext, case: _Case, evidence: Evidence, verdict:
             attempts.settle(
                 connection, key=row.key, attempt=attempt.attempt, outcome=attempts.ABSENT, by="reconcile", now_ms=now_ms
             )
-    context.record.event("proven_absent", key=row.key, verdict=verdict.value, witness=evidence.witness_order_id)
+    context.record.event(
+        "proven_absent", key=row.key, verdict=verdict.value, witness=evidence.witness_order_id,
+        doubt_ms=now_ms - (row.in_doubt_since_ms or now_ms),
+    )  # fmt: skip
     if after is IntentState.RETRY_WAIT:
         context.hand_over([Parcel(key=row.key, type="order", queue=row.queue, description=f"again: {row.key}")])
     return StepResult.SETTLED

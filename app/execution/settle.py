@@ -14,7 +14,7 @@ from app.execution.adopt import adopt
 from app.execution.context import ExecutionContext
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.faults import FaultPoint
-from app.job_safety.outcome import Accepted, Failure, FailureClass, NotSent, Outcome, Refused, Unknown, Venue
+from app.job_safety.outcome import Accepted, Advice, Failure, FailureClass, NotSent, Outcome, Refused, Unknown, Venue
 from app.job_safety.retry_policy import Expire, GiveUp, NeedsPerson, NeedsProof, RetryAt, decide, pause_until_ms
 from app.job_safety.state import IntentState
 from app.journal import attempts, intents, meta
@@ -97,7 +97,9 @@ def _doubt(context: ExecutionContext, connection: Connection, attempt: AttemptRo
             connection, row, IntentState.IN_DOUBT, now_ms=now_ms, run_at_ms=now_ms + FIRST_QUERY_AFTER_MS,
             in_doubt_since_ms=row.in_doubt_since_ms or now_ms, reason=f"in doubt: {failure.rule}",
         )  # fmt: skip
-    context.record.event("in_doubt", level="warning", key=row.key, attempt=attempt.attempt, rule=failure.rule)
+    context.record.event(
+        "in_doubt", level="warning", key=row.key, attempt=attempt.attempt, rule=failure.rule, job_type=row.job_type
+    )
     return intents.load(connection, attempt.key)
 
 
@@ -163,7 +165,11 @@ def _not_executed(
             intents.move(
                 connection, row, IntentState.REJECTED, now_ms=now_ms, reason=text, fence=fence, booked_at_ms=now_ms
             )
-            context.record.event("rejected", level="warning", key=row.key, rule=failure.rule, code=failure.code)
+            is_tried_out = isinstance(decision, GiveUp) and failure.advice is not Advice.NEVER
+            context.record.event(
+                "rejected", level="warning", key=row.key, rule=failure.rule, code=failure.code, job_type=row.job_type,
+                attempt=attempt.attempt, ended_by="max_attempts" if is_tried_out else "non_retryable",
+            )  # fmt: skip
     return intents.load(connection, attempt.key)
 
 

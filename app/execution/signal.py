@@ -69,6 +69,9 @@ def run_signal(context: ExecutionContext, key: str) -> str:
             return why
         reason = f"became {order.key}"
         intents.move(connection, fresh, IntentState.DONE, now_ms=now_ms, reason=reason, booked_at_ms=now_ms)
+    context.record.event(
+        "signal_became_order", level="debug", key=key, order=order.key, symbol=order.symbol, side=order.side
+    )
     context.hand_over([Parcel(key=new.key, type="order", queue=new.queue, description=describe(order))])
     return reason
 

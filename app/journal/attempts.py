@@ -7,9 +7,11 @@ from typing import Any, cast
 from sqlalchemy import Connection, select, update
 
 from app.job_safety.outcome import ExchangeOrder, Failure
-from app.journal import schema
+from app.job_safety.retry_metrics import job_type_of
+from app.journal import schema, tallies
 from app.journal.rows import AttemptRow, attempt_row
 from app.journal.sql import insert_ignore
+from app.journal.tallies import Tally
 
 _A = schema.attempts
 MAX_ANSWER = 500
@@ -20,6 +22,17 @@ ABSENT = "ABSENT"
 def insert(connection: Connection, attempt: Mapping[str, object]) -> None:
     """Write a new attempt. A second one with the same (key, number) fails in the database."""
     connection.execute(_A.insert().values(**attempt))
+    if cast("int", attempt["attempt"]) > 1:
+        table = schema.intents.c
+        row = connection.execute(select(table.type, table.venue).where(table.key == attempt["key"])).one()
+        tallies.add(connection, Tally.RETRIES, job_type_of(row.type, row.venue))
+
+
+def is_first_proof(connection: Connection, *, key: str, order_id: int) -> bool:
+    """Return whether no more than one proof of this order is kept: the one that has just been added."""
+    table = schema.proofs.c
+    query = select(table.id).where(table.key == key, table.order_id == order_id).limit(2)
+    return len(connection.execute(query).all()) <= 1
 
 
 def of_intent(connection: Connection, key: str) -> list[AttemptRow]:

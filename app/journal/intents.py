@@ -1,19 +1,25 @@
 """Intents in the journal: one row each for ever, moved only by compare-and-set on (state, attempt, fence)."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from sqlalchemy import Connection, Select, and_, or_, select, update
 
 from app.job_safety.errors import IntentNotFoundError
-from app.job_safety.state import DOUBTFUL, LIVE, TERMINAL_STATES, IntentState, advance
-from app.journal import schema
+from app.job_safety.retry_metrics import job_type_of
+from app.job_safety.state import DOUBTFUL, LIVE, ON_EXCHANGE, TERMINAL_STATES, IntentState, advance
+from app.journal import schema, tallies
 from app.journal.rows import IntentRow, intent_row
 from app.journal.sql import MAX_ROWS_PER_STATEMENT, insert_new
+from app.journal.tallies import Tally
 
 _T = schema.intents
+
+RETRIED_FROM: Final = 2
+"""The number of the attempt from which an intent counts as retried."""
 
 
 class Taken(StrEnum):
@@ -70,6 +76,13 @@ def insert(connection: Connection, new: Sequence[NewIntent]) -> list[Taken]:
             result.append(Taken.ACCEPTED)
         else:
             result.append(Taken.DUPLICATE if known[intent.key] == intent.content_hash else Taken.CONFLICT)
+    again = Counter(
+        job_type_of(intent.type, intent.venue)
+        for intent, taken in zip(new, result, strict=True)
+        if taken is Taken.DUPLICATE
+    )
+    for job_type, count in sorted(again.items()):
+        tallies.add(connection, Tally.DUPLICATES_AT_ENQUEUE, job_type, count)
     return result
 
 
@@ -110,7 +123,24 @@ def move(connection: Connection, row: IntentRow, after: IntentState, *, now_ms: 
     if after in TERMINAL_STATES:
         values.setdefault("finished_at_ms", now_ms)
         values.setdefault("run_at_ms", None)
-    return _compare_and_set(connection, row, values)
+    moved = _compare_and_set(connection, row, values)
+    if moved:
+        _tally(connection, row, after, cast("int", values.get("attempt", row.attempt)))
+    return moved
+
+
+def _tally(connection: Connection, row: IntentRow, after: IntentState, attempt: int) -> None:
+    """Count in the same transaction what must be right whatever dies. The happy path counts nothing here."""
+    if after is IntentState.QUARANTINED:
+        tallies.add(connection, Tally.QUARANTINED, row.job_type)
+    if after is IntentState.REJECTED and row.type == "order":
+        tallies.add(connection, Tally.REJECTED, row.venue or "none")
+    if attempt < RETRIED_FROM or row.state in ON_EXCHANGE:
+        return
+    if after in ON_EXCHANGE or after is IntentState.DONE:
+        tallies.add(connection, Tally.RETRY_SUCCESSES, row.job_type)
+    elif after in TERMINAL_STATES:
+        tallies.add(connection, Tally.RETRY_FAILURES, row.job_type)
 
 
 def touch(connection: Connection, row: IntentRow, *, now_ms: int, **changes: object) -> bool:

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from app.job_safety.outcome import Venue
+from app.job_safety.retry_metrics import job_type_of
 from app.job_safety.state import IntentState
 
 
@@ -47,6 +48,11 @@ class IntentRow:
     created_at_ms: int
     updated_at_ms: int
     finished_at_ms: int | None
+
+    @property
+    def job_type(self) -> str:
+        """What kind of work this is, in metrics."""
+        return job_type_of(self.type, self.venue)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,6 +119,12 @@ intents = Table(
         postgresql_where=text("parent_key IS NOT NULL"),
     ),
     Index("intents_created", "created_at_ms"),
+    Index(
+        "intents_retried",
+        "finished_at_ms",
+        sqlite_where=text("attempt > 1 AND finished_at_ms IS NOT NULL"),
+        postgresql_where=text("attempt > 1 AND finished_at_ms IS NOT NULL"),
+    ),
 )
 
 attempts = Table(
@@ -148,6 +154,13 @@ attempts = Table(
     Column("retry_delay_ms", BigInteger),
     Column("evidence", Text),
     Index("attempts_unknown", "unknown_at_ms"),
+    Index("attempts_by_time", "dispatched_at_ms", "key", "attempt"),
+    Index(
+        "attempts_retried",
+        "dispatched_at_ms",
+        sqlite_where=text("attempt > 1"),
+        postgresql_where=text("attempt > 1"),
+    ),
     Index("attempts_open", "owner", sqlite_where=text("outcome IS NULL"), postgresql_where=text("outcome IS NULL")),
 )
 
@@ -316,6 +329,16 @@ inbox = Table(
     metadata,
     Column("key", Text, primary_key=True),
     Column("received_at_ms", Millis, nullable=False),
+)
+
+tallies = Table(
+    # Counts of rare things, written in the transaction of what they count; a few rows each: writers do not queue.
+    "tallies",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("label", Text, primary_key=True),
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("count", BigInteger, nullable=False),
 )
 
 audit = Table(

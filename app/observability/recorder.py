@@ -1,43 +1,112 @@
-"""Nothing silent: every block, snooze, retry, doubt, rescue and alarm becomes a log line and a counter.
+"""Nothing silent: every block, snooze, retry, doubt, rescue and alarm becomes a log line and a count.
 
-Counters live in Redis, because workers come and go. Losing one is no reason to stop work, so Redis' absence is logged
-and borne; the journal's row is the third trace and does not depend on it.
+`event` is the one way to leave a trace. What it counts stands in `events`; it costs no round trip. The journal's row is
+the third trace and does not depend on Redis.
 """
 
-import time
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from redis import Redis
-from redis.exceptions import RedisError
+
+from app.clock import Clock
+from app.observability import catalog
+from app.observability.buffer import CountBuffer, CountNames, series
+from app.observability.events import ALARM, EFFECTS
+from app.observability.labels import LabelValues
+from app.observability.metric import Count, Effect, Fields, Mark, Metric, Observe, Source
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 SILENCE_S: Final = 5.0
-"""For how long counters are given up after Redis failed to take one."""
+"""How often it is told that Redis takes no counts."""
 
-COUNTERS_KEY: Final = "metrics:counters"
+SUM_SCALE: Final = 1_000_000
+"""Sums of histograms are kept in millionths, as whole numbers."""
 
 
 class Recorder:
-    """Writes the events of one process."""
+    """Writes the events of one process. Threads may share it."""
 
-    def __init__(self, log: "FilteringBoundLogger", redis: Redis | None, *, mode: str, account: str) -> None:
+    def __init__(
+        self,
+        log: "FilteringBoundLogger",
+        redis: Redis | None,
+        clock: Clock,
+        *,
+        mode: str,
+        account: str,
+        is_counting: bool = True,
+    ) -> None:
         self._log = log
-        self._redis = redis
-        self._silent_until_s = 0.0
-        self._key = f"{COUNTERS_KEY}:{mode}:{account}"
+        self._clock = clock
+        self._values = LabelValues()
+        self._quiet_until_s = 0.0
+        self._counts: CountBuffer | None = None
+        if redis is not None and is_counting:
+            names = CountNames(mode=mode, account=account)
+            self._counts = CountBuffer(redis, names, now_ms=clock.now_ms, told=self._not_kept)
 
     def event(self, name: str, *, count: bool = True, level: str = "info", **fields: Any) -> None:
-        """Log `name` with `fields`; with `count`, add one to its counter."""
+        """Log `name` with `fields` and count what it means; with `count`, also count it by its name.
+
+        Level `debug` writes no log line: for what happens with every order.
+        """
         getattr(self._log, level)(name, **fields)
-        if count and self._redis is not None and time.monotonic() >= self._silent_until_s:
-            try:
-                self._redis.hincrby(self._key, name, 1)
-            except RedisError as error:
-                self._silent_until_s = time.monotonic() + SILENCE_S
-                self._log.warning("counter_not_kept", counter=name, error=str(error))
+        if self._counts is None:
+            return
+        if count:
+            self._counts.event(name)
+        for effect in EFFECTS.get(name, ()):
+            self._apply(self._counts, effect, fields)
+        if name.startswith(ALARM):
+            alarm = self._values.admit(catalog.ALARMS.name, "alarm", name.removeprefix(ALARM))
+            self._counts.count(series(catalog.ALARMS.name, alarm))
+            self._counts.hurry()
 
     def alarm(self, name: str, **fields: Any) -> None:
         """Log and count what a person must see."""
-        self.event(f"alarm_{name}", level="critical", **fields)
+        self.event(f"{ALARM}{name}", level="critical", **fields)
+
+    def close(self) -> None:
+        """Bring what was counted to Redis. Called by every process that ends in order."""
+        if self._counts is not None:
+            self._counts.close()
+
+    def _apply(self, counts: CountBuffer, effect: Effect, fields: Fields) -> None:
+        if effect.when is not None and not effect.when(fields):
+            return
+        metric = effect.metric
+        values = self._label_values(metric, effect.labels, fields)
+        match effect:
+            case Count():
+                counts.count(series(metric.name, *values), by_minute=metric.is_windowed)
+            case Mark():
+                counts.mark(series(metric.name, *values))
+            case Observe():
+                number = fields.get(effect.value)
+                if isinstance(number, int | float):
+                    value = max(number, 0) / effect.scale
+                    bound = next((str(bound) for bound in metric.buckets if value <= bound), "+Inf")
+                    counts.add(
+                        {
+                            series(f"{metric.name}_bucket", *values, bound): 1,
+                            series(f"{metric.name}_sum", *values): round(value * SUM_SCALE),
+                        }
+                    )
+
+    def _label_values(self, metric: Metric, labels: Mapping[str, Source], fields: Fields) -> list[str]:
+        found = []
+        for label in metric.labels:
+            source = labels[label]
+            value = fields.get(source) if isinstance(source, str) else source(fields)
+            found.append(self._values.admit(metric.name, label, value))
+        return found
+
+    def _not_kept(self, error: str) -> None:
+        now = self._clock.monotonic()
+        if now >= self._quiet_until_s:
+            self._quiet_until_s = now + SILENCE_S
+            self._log.warning("counts_not_kept", error=error, pid=os.getpid())

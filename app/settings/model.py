@@ -196,9 +196,29 @@ class Poll(Group):
 
 
 class Metrics(Group):
-    """The exporter."""
+    """What is counted, the exporter, and when retries are a spike or odd."""
 
+    enabled: bool = True
+    """Whether anything is counted and exported. Nothing that is sent depends on it."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    """Where the exporter listens; 0: no exporter beside the workers."""
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,100}\z")] = "127.0.0.1"
+    """The address it listens on. Whoever can reach it can read keys of orders in `/status`."""
+    window_minutes: Annotated[int, Field(ge=1, le=120)] = 60
+    """The window of every rate."""
+    spike_window_s: Annotated[int, Field(ge=60, le=3600)] = 300
+    spike_samples: Annotated[int, Field(ge=4, le=48)] = 12
+    """Completed windows in the baseline."""
+    spike_factor: Annotated[Decimal, Field(gt=1, le=1000)] = Decimal(3)
+    """A spike has at least so many times the baseline's median."""
+    spike_mads: Annotated[Decimal, Field(gt=0, le=1000)] = Decimal(5)
+    """And lies at least so many (scaled) median absolute deviations above it."""
+    spike_least: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+    """And has at least so many retries."""
+    anomaly_share_percent: Annotated[int, Field(ge=1, le=100)] = 50
+    anomaly_least_jobs: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+    anomaly_attempts: Annotated[int, Field(ge=1, le=10_000)] = 10
+    anomaly_age_s: Seconds = 3600
 
 
 class Policy(Group):

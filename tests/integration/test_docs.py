@@ -70,7 +70,7 @@ def system(tmp_path: Path) -> Iterator[dict[str, str]]:
     inherited = {name: value for name, value in os.environ.items() if name in {"LANG", "LC_ALL"}}
     environment = {
         **inherited, "PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(tmp_path), "FILLONCE_HOME": str(home),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(ROOT), "METRICS_PORT": "0",
     }  # fmt: skip
     command = [sys.executable, "-m", "app", "up", "--workers", "1", "--speed", "0"]
     log = tmp_path / "up.log"

@@ -19,7 +19,10 @@ from typing import Any
 from tests.support.redis_server import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ("workers.worker", "workers.sweeper", "workers.reconciler", "app.cli.main", "app.exchange.paper.server")
+MODULES = (
+    "workers.worker", "workers.sweeper", "workers.reconciler", "workers.exporter", "app.cli.main",
+    "app.exchange.paper.server",
+)  # fmt: skip
 
 
 class Process:

@@ -216,6 +216,8 @@ def system(
         "BINANCE_API_KEY": KEY,
         "BINANCE_API_SECRET": SECRET,
         "PATH": "/usr/bin:/bin",
+        # Several systems run at once here; who wants an exporter names a free port.
+        "METRICS_PORT": "0",
         **environment,
     }
     one = System(folder=folder, redis=redis, exchange=exchange, nursery=nursery, environment=told)

@@ -67,7 +67,7 @@ def run(plan: Plan) -> Result:
         exchange = _Control(system.settings.exchange.futures_url or "")
         exchange.post("faults", {"seed": plan.seed, "rules": _latency()})
         installation = open_installation(system.settings, clock)
-        system.start_supervisor("urgent=1,orders=2")
+        system.start_supervisor("urgent=1,orders=2", extra={"METRICS_PORT": "0"})
         source = from_klines(plan.klines, plan.intents) if plan.klines else from_seed(plan.seed, plan.intents)
         steps = list(source)
         say(f"{len(steps)} intents, {plan.kills} workers to kill, limits wide, seed {plan.seed}")
