@@ -31,7 +31,7 @@ value that looks like an id, a time or a hash is counted as `other`, as is every
 label.
 
 `job_type` is the type of the intent and its venue: `order_usdm`, `order_spot`, `cancel`. For circuits it is the
-circuit's name, as in `fillonce circuit list`.
+circuit's name, and cancels and orders that only reduce have circuits of their own: `cancel_usdm`, `reduce_usdm`.
 
 A scrape costs the same after a million orders: nothing that is finished is counted or read.
 

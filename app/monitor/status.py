@@ -127,7 +127,7 @@ def _stores(reading: Reading) -> dict[str, Any]:
 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     kill = told["kill_switch"]
-    yield f"fillonce {told['version']}, mode {told['mode']}, account {told['account']}, settings {told['config_hash']}"
+    yield f"mode {told['mode']}, account {told['account']}, version {told['version']}, settings {told['config_hash']}"
     yield f"at {told['time']}"
     yield ""
     yield "ready" if told["ready"] else "NOT READY"
