@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Queue, SimpleWorker
+from rq.exceptions import DeserializationError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.timeouts import BaseDeathPenalty
@@ -116,8 +117,11 @@ class SafetyWorker(SimpleWorker):
 
     def _count_against(self, context: ExecutionContext, job: Job) -> None:
         """Count what broke by itself as a death: an intent that does so again and again is poison."""
-        with contextlib.suppress(StoreUnavailableError), context.journal.write() as connection:
-            intents.count_deaths(connection, [str(job.args[0])])
+        # A job whose arguments cannot be read names nothing of ours.
+        with contextlib.suppress(StoreUnavailableError, DeserializationError):
+            keys = [str(argument) for argument in job.args]
+            with context.journal.write() as connection:
+                intents.count_deaths(connection, keys)
 
 
 def _listed(queues: Any) -> Sequence[Any]:
