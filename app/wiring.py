@@ -25,6 +25,9 @@ from app.journal.engine import Journal
 from app.settings import Settings, TradingMode, load_settings
 
 REDIS_TIMEOUT_S: Final = 5
+CLAIM_LEASES: Final = 5
+"""How many half leases the queues stay a journal's after its last process."""
+
 LOCAL_EXCHANGE_FILE: Final = "local-exchange.json"
 """Where `fillonce up` leaves the addresses of the local exchange, in the home folder."""
 
@@ -92,7 +95,13 @@ def open_installation(settings: Settings, clock: Clock, *, redis_timeout_s: floa
         redis_url=url,
         journal=journal,
         redis=redis,
-        delivery=Delivery(redis, account=settings.account, mode=settings.mode.value),
+        delivery=Delivery(
+            redis,
+            account=settings.account,
+            mode=settings.mode.value,
+            installation=stamp.installation,
+            claim_ttl_ms=settings.guard.lease_ttl_ms * CLAIM_LEASES // 2,
+        ),
         meta=stamp,
     )
 

@@ -35,7 +35,7 @@ def _await_redis(installation: Installation, owner: str) -> None:
     is_told = False
     while True:
         try:
-            installation.delivery.check()
+            installation.delivery.claim()
         except StoreUnavailableError as error:
             if not is_told:
                 log.warning("waits_for_redis", error=str(error))

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from rq.exceptions import StopRequested
 
 from app.composition import open_here
+from app.job_safety.errors import StoreUnavailableError
 from app.observability.log import make_logger
 from app.wiring import Installation, connect_redis
 from workers.worker import SafetyWorker, quiet_rq
@@ -77,7 +78,7 @@ def _worker(installation: Installation, queue: str, name: str) -> ThreadWorker:
 def _run(worker: ThreadWorker, ended: threading.Event) -> None:
     try:
         worker.work()
-    except RedisError as error:
+    except (RedisError, StoreUnavailableError) as error:
         make_logger(owner=worker.name).warning("store_went_away", error=f"{type(error).__name__}: {error}")
     finally:
         ended.set()

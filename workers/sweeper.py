@@ -29,6 +29,7 @@ BATCH: Final = 500
 MAX_LISTED: Final = 20_000
 """A longer queue is not read to see who is in it: what waits there gets its turn."""
 
+SILENCE_S: Final = 5.0
 REDIS_PATIENCE_S: Final = 1.0
 """A Redis that hangs longer than this holds up exits, which go out from the journal then."""
 
@@ -56,13 +57,13 @@ def sweep(context: ExecutionContext, *, batch: int = BATCH, max_rescues: int = M
     Raises:
         StoreUnavailableError: the journal or Redis does not answer.
     """
+    context.delivery.claim()
     now_ms = context.clock.now_ms()
     with context.journal.read() as connection:
         due = intents.due_for_delivery(connection, now_ms=now_ms, limit=batch)
         late = followups.overdue(connection, now_ms=now_ms - FOLLOWUP_GRACE_MS, limit=batch)
     if not due and not late:
         return Swept()
-    context.delivery.check()
     waiting = _Waiting(context)
     lost = [row for row in due if not waiting.holds(parcel_of(row))]
     rescued = [row for row in lost if row.not_before_ms < (row.run_at_ms or 0) and not _is_in_hand(context, row)]
@@ -182,12 +183,15 @@ def run_sweeper(*, owner: str | None = None, once: bool = False, stop: Stop | No
     stop = stop or Stop.on_signals()
     settings = installation.settings.sweep
     interval_s = settings.interval_ms / 1000
+    silent_until_s = 0.0
     while True:
         try:
             sweep(context, batch=settings.batch_size, max_rescues=settings.max_rescues)
             context.record.event("duty_done", level="debug", count=False, duty="sweep")
         except StoreUnavailableError as error:
-            context.record.event("sweep_failed", level="warning", count=False, error=str(error))
+            if context.clock.monotonic() >= silent_until_s:
+                silent_until_s = context.clock.monotonic() + SILENCE_S
+                context.record.event("sweep_failed", level="warning", count=False, error=str(error))
             run_urgent(context)
             if once:
                 context.record.close()

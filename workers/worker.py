@@ -88,7 +88,13 @@ class SafetyWorker(SimpleWorker):
         return bool(self._stop_requested)
 
     def work(self, *arguments: Any, **options: Any) -> bool:
-        """Work until told to stop, or with `burst` until the queue is empty."""
+        """Work until told to stop, or with `burst` until the queue is empty.
+
+        Raises:
+            ForeignQueueError: the queue is another journal's.
+            StoreUnavailableError: Redis cannot hand out work.
+        """
+        self.installation.delivery.claim()
         self.context = compose(self.installation, self.name)
         jobs.CONTEXT.set(self.context)
         options.setdefault("logging_level", "WARNING")

@@ -18,7 +18,7 @@ from rq.utils import now as rq_now
 
 from app.clock import to_ms
 from app.job_safety import keys, scripts
-from app.job_safety.errors import StoreUnavailableError
+from app.job_safety.errors import ForeignQueueError, StoreUnavailableError
 
 URGENT: Final = "urgent"
 """Carries what takes risk away."""
@@ -34,7 +34,7 @@ _KIND_OF: Final = {function: kind for kind, function in JOB_FUNCTIONS.items()}
 
 RESULT_TTL_S: Final = 600
 FAILURE_TTL_S: Final = 24 * 3600
-CHECK_TTL_MS: Final = 10_000
+CLAIM_TTL_MS: Final = 10_000
 MAX_BATCH: Final = 200
 MAX_ARGUMENTS: Final = 4000
 """Lua's `unpack` and Redis' argument buffers like batches small."""
@@ -62,10 +62,16 @@ class QueueState:
 class Delivery:
     """Delivers keys of one account and mode. Its Redis client must not retry by itself (see `connect_redis`)."""
 
-    def __init__(self, redis: Redis, *, account: str, mode: str) -> None:
+    def __init__(
+        self, redis: Redis, *, account: str, mode: str, installation: str, claim_ttl_ms: int = CLAIM_TTL_MS
+    ) -> None:
         self._redis = redis
         self._account = account
         self._mode = mode
+        self._name = f"{installation[:12]} in mode {mode}"
+        self._claim_key = f"delivery:claim:{account}"
+        self._claim_ttl_ms = claim_ttl_ms
+        self._claim = redis.register_script(scripts.source("claim", package="app.delivery"))
         self._deliver = redis.register_script(scripts.source("deliver", package="app.delivery"))
 
     def queue_name(self, queue: str) -> str:
@@ -86,6 +92,7 @@ class Delivery:
             front: Put them before everything that waits, by force: what a dead worker held has waited before.
 
         Raises:
+            ForeignQueueError: the queues are another journal's.
             StoreUnavailableError: Redis did not answer; some of it may have been delivered.
         """
         how = "front" if front else "force" if force else ""
@@ -96,18 +103,27 @@ class Delivery:
                 count += self._push(queue, same[start : start + MAX_BATCH], how)
         return count
 
-    def check(self) -> None:
-        """See whether Redis can take a job, and hand one to a worker, by writing something that is soon gone.
-
-        A full one, a replica and one whose disk failed answer every question as if nothing were wrong.
+    def claim(self) -> None:
+        """Keep the queues of this account for this journal for some seconds, and see whether Redis takes writes at all.
 
         Raises:
-            StoreUnavailableError: it cannot, or did not answer.
+            ForeignQueueError: another journal keeps them.
+            StoreUnavailableError: Redis did not answer, or takes no writes.
         """
         try:
-            self._redis.set(f"delivery:check:{self._mode}:{self._account}", 1, px=CHECK_TTL_MS)
+            owner = cast("bytes", self._claim(keys=[self._claim_key], args=[self._name, self._claim_ttl_ms]))
         except RedisError as error:
             raise StoreUnavailableError(f"redis: {error}") from error
+        self._refuse(owner)
+
+    def _refuse(self, owner: bytes) -> None:
+        if owner:
+            raise ForeignQueueError(
+                f"redis: the queues of account {self._account!r} are another journal's (installation "
+                f"{owner.decode()}), and two would take each other's work; stop the other one, or give this one a "
+                "database of its own, such as the 1 in redis://127.0.0.1:6379/1; "
+                f"a claim runs out {self._claim_ttl_ms / 1000:g} s after its journal's last process"
+            )
 
     def waiting(self, queue: str) -> set[str]:
         """Return the job ids that wait on `queue`.
@@ -226,8 +242,8 @@ class Delivery:
 
     def _push(self, queue: str, parcels: Sequence[Parcel], how: str) -> int:
         name = self.queue_name(queue)
-        script_keys = ["rq:queues", self._queue_key(queue), f"rq:finished:{name}", f"rq:failed:{name}"]
-        arguments: list[Any] = [how]
+        script_keys = ["rq:queues", self._queue_key(queue), f"rq:finished:{name}", f"rq:failed:{name}", self._claim_key]
+        arguments: list[Any] = [how, self._name]
         for parcel in parcels:
             job = self._job(parcel, name)
             fields: list[Any] = []
@@ -236,9 +252,12 @@ class Delivery:
             script_keys.append(f"rq:job:{job.id}")
             arguments += [job.id, len(fields), *fields]
         try:
-            return int(self._deliver(keys=script_keys, args=arguments))
+            answer = self._deliver(keys=script_keys, args=arguments)
         except RedisError as error:
             raise StoreUnavailableError(f"redis: {error}") from error
+        if isinstance(answer, bytes):
+            self._refuse(answer)
+        return int(answer)
 
     def _job(self, parcel: Parcel, queue_name: str) -> Job:
         job = Job.create(

@@ -3,6 +3,7 @@
 JobSafetyError
 ├── RetryableError              nothing was left behind: run again
 │   ├── StoreUnavailableError   the journal or Redis cannot be read or written now
+│   │   └── ForeignQueueError   this Redis serves another journal of the same account
 │   └── LeaseLostError          another worker took over before dispatch; nothing was sent
 ├── TerminalError               never again
 │   ├── IntentNotFoundError     the journal does not know this key
@@ -23,6 +24,10 @@ class RetryableError(JobSafetyError):
 
 class StoreUnavailableError(RetryableError):
     """The journal or Redis cannot be reached now. What opens risk must not be sent (fail closed)."""
+
+
+class ForeignQueueError(StoreUnavailableError):
+    """The queues of this account in this Redis are another journal's."""
 
 
 class LeaseLostError(RetryableError):

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select, update
 from app.clock import Clock, SystemClock
 from app.delivery import URGENT, Delivery
 from app.intents import CancelIntent, Intent, IntentError, parse_intent
-from app.job_safety.errors import StoreUnavailableError
+from app.job_safety.errors import ForeignQueueError, StoreUnavailableError
 from app.job_safety.state import IntentState
 from app.journal import intents as rows
 from app.journal import schema
@@ -105,8 +105,8 @@ class Producer:
             if _sqlstate(error) not in _COLLISIONS:
                 raise
             verdicts, waiting = self._take(intents)
-        is_delivered = self._deliver([intent for intent in intents if intent.key in waiting])
-        if not is_delivered:
+        problem = self._deliver([intent for intent in intents if intent.key in waiting])
+        if problem is not None:
             self._hurry(
                 sorted(intent.key for intent in intents if intent.key in waiting and queue_of(intent) == URGENT)
             )
@@ -114,8 +114,8 @@ class Producer:
             Submission(
                 key=intent.key,
                 status=status,
-                delivered=is_delivered or intent.key not in waiting,
-                error=error or (None if is_delivered or intent.key not in waiting else NOT_DELIVERED),
+                delivered=problem is None or intent.key not in waiting,
+                error=error or (problem if intent.key in waiting else None),
             )
             for intent, (status, error) in zip(intents, verdicts, strict=True)
         ]
@@ -142,22 +142,24 @@ class Producer:
             waiting = accepted | _still_waiting(connection, sorted(again), now_ms=now_ms)
         return [verdicts[index] for index in range(len(intents))], frozenset(waiting)
 
-    def _deliver(self, intents: Sequence[Intent]) -> bool:
+    def _deliver(self, intents: Sequence[Intent]) -> str | None:
         parcels = list({intent.key: parcel(intent) for intent in intents}.values())
         started = self._clock.monotonic()
         if not parcels:
-            return True
+            return None
         if started < self._no_delivery_before:
-            return False
+            return NOT_DELIVERED
         try:
             self._delivery.deliver(parcels)
+        except ForeignQueueError as error:
+            return f"journaled, not delivered; {error}"
         except StoreUnavailableError:
             # A Redis that refuses is tried again at once; one that hangs is let alone for as long as it has hung, so
             # that it cannot hold up the journal for more than half of the time.
             now = self._clock.monotonic()
             self._no_delivery_before = now + (now - started)
-            return False
-        return True
+            return NOT_DELIVERED
+        return None
 
     def _hurry(self, exits: Sequence[str]) -> None:
         """Have the sweeper run `exits` from the journal at once: it looks after what was delivered only later."""

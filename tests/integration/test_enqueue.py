@@ -58,7 +58,7 @@ def producer_of(journal: Journal, delivery: Delivery, clock: Clock | None = None
 
 @pytest.fixture
 def producer(journal: Journal, redis: Redis) -> tuple[Producer, Delivery]:
-    delivery = Delivery(redis, account="main", mode="paper")
+    delivery = Delivery(redis, account="main", mode="paper", installation="the-test")
     return producer_of(journal, delivery), delivery
 
 
@@ -157,7 +157,7 @@ def test_redis_down_after_journaling_loses_nothing(
 
 def test_a_redis_that_hangs_is_let_alone_for_as_long_as_it_has_hung(journal: Journal, redis: Redis) -> None:
     clock = Hanging.clock = StillClock()
-    delivery = Hanging(redis, account="main", mode="paper")
+    delivery = Hanging(redis, account="main", mode="paper", installation="the-test")
     entry = producer_of(journal, delivery, clock)
     answers = entry.submit_many([order(f"k-{number}") for number in range(3 * MAX_BATCH)])
     assert {(answer.status, answer.delivered) for answer in answers} == {(Status.ACCEPTED, False)}
@@ -191,7 +191,7 @@ def test_rows_are_written_in_the_order_of_their_keys(tmp_path: Path, redis: Redi
     """Two producers with the same keys in different orders would deadlock in PostgreSQL."""
     sqlite = Journal(f"sqlite:///{tmp_path / 'ordered.db'}")
     migrate.upgrade(sqlite)
-    entry = producer_of(sqlite, Delivery(redis, account="main", mode="paper"))
+    entry = producer_of(sqlite, Delivery(redis, account="main", mode="paper", installation="the-test"))
     answers = entry.submit_many([order(key) for key in "dacb"])
     assert [answer.key for answer in answers] == list("dacb")
     with sqlite.read() as connection:
@@ -202,7 +202,7 @@ def test_rows_are_written_in_the_order_of_their_keys(tmp_path: Path, redis: Redi
 def test_a_batch_that_postgres_chose_as_deadlock_victim_is_written_after_all(postgres_url: str, redis: Redis) -> None:
     postgres = Journal(postgres_url)
     migrate.upgrade(postgres)
-    entry = producer_of(postgres, Delivery(redis, account="main", mode="paper"))
+    entry = producer_of(postgres, Delivery(redis, account="main", mode="paper", installation="the-test"))
     terms = Terms(account="main", mode="paper", default_valid_for_s=30)
     answers: list[Submission] = []
     with postgres.engine.connect() as other:
@@ -243,7 +243,7 @@ def test_submit_opens_the_installation_of_the_environment(
 
 
 def test_a_journal_that_is_down_accepts_nothing(redis: Redis) -> None:
-    delivery = Delivery(redis, account="main", mode="paper")
+    delivery = Delivery(redis, account="main", mode="paper", installation="the-test")
     down = Journal(f"postgresql+psycopg://nobody@127.0.0.1:{free_port()}/none")
     entry = producer_of(down, delivery)
     with pytest.raises(StoreUnavailableError):

@@ -64,9 +64,8 @@ def here(
 
 
 @pytest.fixture
-def opened(tmp_path: Path, redis: RedisServer, nursery: Nursery) -> Iterator[Opener]:
+def opened(tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nursery) -> Iterator[Opener]:
     """Open an installation of one's own, on an exchange of one's own, with SQLite and without any process yet."""
-    redis.renew()
     with contextlib.ExitStack() as stack:
         exchange = stack.enter_context(new_exchange(tmp_path))
         url = f"sqlite:///{tmp_path / 'journal.db'}"
@@ -74,7 +73,7 @@ def opened(tmp_path: Path, redis: RedisServer, nursery: Nursery) -> Iterator[Ope
         def open_one(**environment: str) -> System:
             folder = tmp_path / "system"
             return stack.enter_context(
-                system(folder, redis=redis, database_url=url, exchange=exchange, nursery=nursery, **environment)
+                system(folder, redis=redis_server, database_url=url, exchange=exchange, nursery=nursery, **environment)
             )
 
         yield open_one
