@@ -13,6 +13,7 @@ from app.exchange.paper.canned import CannedReply
 from app.exchange.paper.faults import FaultAction
 from app.job_safety.faults import FaultPoint
 
+LAG = "lag"
 ORDER_PATH = "/*/*/order"
 READ_PATH = "/*/v*/*"
 
@@ -195,5 +196,5 @@ def bad_answers(random: Random) -> list[dict[str, Any]]:
     chosen = [(mode, {"probability": 0.4}) for mode in random.sample(others, 3)]
     chosen.append((random.choice(refusals), {"times": 1}))
     rules = [{**mode.rule(), "match": {"method": "POST", "path": ORDER_PATH, **when}} for mode, when in chosen]
-    lag = {"name": "lag", "action": "read_lag_ms", "ms": 1_000, "match": {"method": "GET", "probability": 0.2}}
+    lag = {"name": LAG, "action": "read_lag_ms", "ms": 1_000, "match": {"method": "GET", "probability": 0.2}}
     return [*rules, lag]

@@ -10,6 +10,8 @@ from tests.chaos.runner import Arena, arena
 from tests.chaos.supervised import FILE_LIMIT
 from tests.chaos.workload import market
 
+pytestmark = pytest.mark.timeout(900)
+
 
 def assert_all_placed_once(one: Arena) -> None:
     assert one.rest(timeout_s=60) == [], one.here._report()

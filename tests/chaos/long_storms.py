@@ -12,6 +12,7 @@ from tests.chaos.recovery import percentile
 from tests.chaos.runner import Result
 from tests.chaos.table import render
 
+pytestmark = pytest.mark.timeout(900)
 SEED = 11
 ZOMBIES = (
     FaultPoint.IN_DISPATCH_TRANSACTION,

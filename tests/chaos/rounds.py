@@ -24,7 +24,7 @@ def matrix_round(
     name: str,
     orders: int,
     venue: str = "usdm",
-    timeout_s: int = 90,
+    timeout_s: int = 240,
 ) -> Result:
     """Kill a process at every point while the exchange answers in the chosen ways; wait until all is settled.
 
@@ -178,7 +178,7 @@ def cancel_round(one: Arena, *, name: str, times: int) -> Result:
     return result
 
 
-def zombie_round(one: Arena, points: Sequence[FaultPoint], *, name: str, timeout_s: int = 90) -> Result:
+def zombie_round(one: Arena, points: Sequence[FaultPoint], *, name: str, timeout_s: int = 240) -> Result:
     """Stop a worker at every point for three leases while others go on with its order, then let it go on too."""
     result = Result()
     one.arm(points)

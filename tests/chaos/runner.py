@@ -50,10 +50,28 @@ LEASE_S = 1.0
 POLL_S = 0.05
 WITNESS_EVERY_S = 0.6
 WITNESS_PATIENCE_MS = 3_000
+MOST_S = 400
 PAUSE_ECHO_S = 5.0
 """For how long after the end of a pause somebody may still write down that he has met it."""
 
 GIVEN_UP = "order given up after the last refusal it may hear"
+
+
+@dataclass(slots=True)
+class Patience:
+    """Over once nothing has moved for a while, or at the very end: a busy machine takes longer, and is not stuck."""
+
+    seconds: float
+    seen: object = None
+    since: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=time.monotonic)
+
+    def is_over(self, now_seen: object) -> bool:
+        """Say what is seen now; return whether that is so for too long."""
+        now = time.monotonic()
+        if now_seen != self.seen:
+            self.seen, self.since = now_seen, now
+        return now > self.since + self.seconds or now > self.began + MOST_S
 
 
 @dataclass(slots=True, kw_only=True)
@@ -253,15 +271,15 @@ class Arena:
     def rest(self, *, timeout_s: int, beside: Callable[[], object] = lambda: None) -> list[str]:
         """Wait until everything is finished and booked, going on to trade beside it as an account in use does.
 
-        Returns the keys that are not.
+        Returns the keys that are not, once nothing has moved for `timeout_s`.
         """
-        deadline = time.monotonic() + timeout_s
+        patience = Patience(timeout_s)
         while True:
             beside()
             self.end_pauses()
             with contextlib.suppress(StoreUnavailableError):
                 left = self.unsettled()
-                if not left or time.monotonic() > deadline:
+                if not left or patience.is_over([(row.key, row.state, row.attempt, row.booked_at_ms) for row in left]):
                     return [row.key for row in left]
                 self.witness(left)
             time.sleep(POLL_S)
@@ -281,13 +299,13 @@ class Arena:
                 self.submit([market(f"witness-{time.monotonic_ns()}", venue=venue, symbol=symbol)])
 
     def result(
-        self, *, expected_alarms: Collection[str] = (), timeout_s: int = 60, may_give_up: bool = False
+        self, *, expected_alarms: Collection[str] = (), timeout_s: int = 30, may_give_up: bool = False
     ) -> Result:
         """Return what the run has shown; looks for a while, since booking may still be under way."""
-        deadline = time.monotonic() + timeout_s
+        patience = Patience(timeout_s)
         while True:
             findings = check(self.here, self.wishes, expected_alarms=expected_alarms, may_give_up=may_give_up)
-            if not findings or time.monotonic() > deadline:
+            if not findings or patience.is_over(str(findings)):
                 break
             time.sleep(0.3)
         with self.here.installation.journal.read() as connection:

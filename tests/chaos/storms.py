@@ -27,7 +27,7 @@ def run_storm(strikes: Strikes, planned: list[Planned], random: Random, *, rest_
         strikes.repair()
         if left and now >= left[0].at_s:
             _strike(strikes, left, now)
-        if left and now >= next_wish:
+        if now >= next_wish:
             next_wish = now + SUBMIT_EVERY_S
             waiting += islice(wishes, 1)
             # What could not be journaled was not promised: it is submitted again, as a producer would.

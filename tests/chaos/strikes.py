@@ -12,7 +12,6 @@ from random import Random
 from typing import Any
 
 from redis.exceptions import RedisError
-from requests import RequestException
 from sqlalchemy import func, select
 
 from app.execution.order import parcel_of
@@ -20,7 +19,7 @@ from app.job_safety.errors import StoreUnavailableError
 from app.journal import intents, schema
 from tests.chaos.crowd import submit_twentyfold
 from tests.chaos.databases import OwnPostgres, sqlite_locked
-from tests.chaos.faults import Strike, bad_answers
+from tests.chaos.faults import LAG, Strike, bad_answers
 from tests.chaos.proxy import RedisProxy
 from tests.chaos.runner import LEASE_S, Arena, Result
 from tests.chaos.sentinel import RedisUnderSentinel
@@ -30,6 +29,8 @@ from tests.support.redis_server import RedisServer
 
 OUTAGE_S = 1.5
 ANSWERS_S = 4.0
+ANSWERS_PATIENCE_S = 30.0
+SYNC_S = 1.0
 FULL_DISK_BYTES = 4_096
 """Beyond this nothing can be written into a file; journal and logs are longer by then."""
 
@@ -208,38 +209,48 @@ class Strikes:
 
     def _fill_disk(self) -> bool:
         """Let no process of ours write into a file; while that is so, no order may leave."""
-        assert self.one.supervisor is not None
-        unlimited = resource.RLIM_INFINITY
-        for pid in (self.one.supervisor.pid, *self.one.children()):
-            _limit_files(pid, FULL_DISK_BYTES)
-        time.sleep(0.3)  # what was on its way is settled, or is in doubt from now on
+        self._limit_files(FULL_DISK_BYTES)
+        time.sleep(SYNC_S)  # what was being synced is settled, or is in doubt from now on
         before = self._dispatched()
         self.one.submit([market(f"disk-full-{time.monotonic_ns()}")])
         time.sleep(OUTAGE_S)
+        has_struck = bool(self.one.children())
         if self._dispatched() != before:
             self.result.findings.other.append("an order was dispatched while the disk was full")
-        for pid in (self.one.supervisor.pid, *self.one.children()):
-            _limit_files(pid, unlimited)
-        return bool(self.one.children())
+        self._limit_files(resource.RLIM_INFINITY)
+        return has_struck
+
+    def _limit_files(self, size: int) -> None:
+        """Limit the supervisor first: who is forked from then on is limited too."""
+        assert self.one.supervisor is not None
+        _limit_files(self.one.supervisor.pid, size)
+        for pid in self.one.children():
+            _limit_files(pid, size)
 
     def _dispatched(self) -> int:
         with self.one.here.installation.journal.read() as connection:
             return int(connection.execute(select(func.count()).select_from(schema.attempts)).scalar_one())
 
-    def _answer_badly(self) -> None:
+    def _answer_badly(self) -> bool | None:
+        if self.rules:
+            return False  # one after the other
         self.rules = bad_answers(self.random)
         self.one.here.exchange.faults(*self.rules)
-        self._later(ANSWERS_S, self._answer_well)
+        patience = time.monotonic() + ANSWERS_PATIENCE_S
+        self._later(ANSWERS_S, lambda: self._answer_well(patience))
+        return None
 
-    def _answer_well(self) -> None:
-        try:
-            told = self.one.here.exchange.control("GET", "faults")["rules"]
-            self.one.here.exchange.faults()
-        except RequestException:
+    def _answer_well(self, patience: float) -> None:
+        """End it once an order was answered badly; that reads lag is not enough."""
+        told = self.one.here.exchange.control("GET", "faults")["rules"]
+        has_struck = any(rule["struck"] for rule in told if rule["name"] != LAG)
+        if not has_struck and time.monotonic() < patience:
+            self._later(1.0, lambda: self._answer_well(patience))
             return
+        self.one.here.exchange.faults()
         self.rules = []
         self.result.struck.update({f"answer {rule['name']}": rule["struck"] for rule in told})
-        self.result.struck[Strike.ANSWER_BADLY] += any(rule["struck"] for rule in told)
+        self.result.struck[Strike.ANSWER_BADLY] += has_struck
 
     def _move_exchange_clock(self) -> bool:
         self.exchange_ahead_ms += 5_000

@@ -133,6 +133,14 @@ class System:
         with self.installation.journal.read() as connection:
             return attempts.of_intent(connection, key)
 
+    def sent(self, key: str) -> list[AttemptRow]:
+        """Return the attempts that may have left this machine.
+
+        Not those that were kept back because too much time passed after their timestamp was pinned: how many there are
+        depends on how busy the machine is.
+        """
+        return [one for one in self.attempts(key) if (one.outcome, one.settled_by) != ("NOT_SENT", "own")]
+
     def wait_for_state(self, key: str, *states: str, timeout_s: int = 60) -> IntentRow:
         """Wait until the intent is in one of `states`."""
 
