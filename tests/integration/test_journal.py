@@ -280,3 +280,12 @@ def test_a_reader_is_not_held_up_by_a_writer(journal: Journal, database_url: str
     thread.join()
     # The writer commits only when told, or when its patience ends: a reader that waited would have found the row.
     assert found is None
+
+
+def test_commit_that_was_answered_is_on_disk(journal: Journal) -> None:
+    """DISPATCHED would be a promise on water otherwise: asked of the very connections that write it."""
+    with journal.write() as connection:
+        if journal.is_sqlite:
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2, "2 is FULL"
+        else:
+            assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"

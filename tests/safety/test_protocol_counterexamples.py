@@ -2,8 +2,9 @@
 goes red. The exchange is a model with a history of its own, and time moves only when a script moves it.
 """
 
-from collections.abc import Iterator
 from decimal import Decimal
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -13,35 +14,13 @@ from app.job_safety.errors import IllegalTransitionError
 from app.job_safety.keys import CLIENT_ORDER_ID_PREFIX
 from app.job_safety.state import IntentState, advance
 from app.journal import schema
-from app.journal.engine import Journal
+from app.wiring import Installation
 from tests.safety.simulation.exchange import QUERIES
 from tests.safety.simulation.ports import NAMES
-from tests.safety.simulation.world import SYMBOL, World, open_fast_journal
+from tests.safety.simulation.world import LONG, SYMBOL, World
+from workers.kill_mirror import KillMirror
 
 S = IntentState
-LONG = 3_600
-"""Validity, in seconds, of an order that does not run out during a script."""
-
-
-@pytest.fixture(scope="module")
-def journal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journal]:
-    opened = open_fast_journal(tmp_path_factory.mktemp("journal"))
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def world(journal: Journal) -> Iterator[World]:
-    made = World(journal)
-    yield made
-    made.close()
-
-
-def reconcile_for(world: World, seconds: int, *, key: str = "k1") -> None:
-    """Let time pass with somebody asking every second."""
-    for _ in range(seconds):
-        world.pass_time(1_000)
-        world.finish(world.worker(key))
 
 
 def states(world: World) -> dict[str, IntentState]:
@@ -57,7 +36,7 @@ def test_position_equal_to_the_books_is_no_witness(world: World) -> None:
     world.exchange.stuck_at_ms = dict.fromkeys(QUERIES, world.clock.now_ms() - 1)
     world.finish(world.worker("k1"), send_place="answer_lost")
 
-    reconcile_for(world, 60)
+    world.reconcile_for(60)
 
     assert (world.row().state, world.executions()) == (S.IN_DOUBT, 1)
     world.exchange.stuck_at_ms.clear()
@@ -72,7 +51,7 @@ def test_order_on_another_symbol_is_no_witness(world: World) -> None:
     world.pass_time(4_000)
     other = world.exchange.foreign_order("ETHUSDT")
 
-    reconcile_for(world, 60)
+    world.reconcile_for(60)
 
     assert (world.row().state, len(world.attempts())) == (S.IN_DOUBT, 1)
     shown = other.seen_at(world.clock.now_ms())
@@ -91,7 +70,7 @@ def test_order_newer_than_the_pin_but_not_than_the_fence_is_no_witness(world: Wo
     world.exchange.foreign_order(SYMBOL)
     world.exchange.stuck_at_ms = dict.fromkeys(QUERIES, pinned_ms + 2_000)
 
-    reconcile_for(world, 60)
+    world.reconcile_for(60)
 
     assert (world.row().state, world.executions()) == (S.IN_DOUBT, 1)
     assert not world.exchange.blind_sends
@@ -104,7 +83,7 @@ def test_order_taken_after_the_fence_is_a_witness_and_lets_the_lost_one_be_sent_
     world.pass_time(4_000)
     world.exchange.foreign_order(SYMBOL)
 
-    reconcile_for(world, 45)
+    world.reconcile_for(45)
     world.settle()
 
     assert (world.row().state, world.executions(), len(world.attempts())) == (S.FILLED, 1, 2)
@@ -133,17 +112,8 @@ def test_late_accepted_is_taken_although_the_row_moved_to_in_doubt(world: World)
 # 3. REJECTED by attempt 2 while attempt 1 had executed unseen
 
 
-def resend_reduction_after_unseen_execution(world: World, first: str) -> None:
-    """Bring a reduce-only order to its second attempt: the only kind that is sent again without a witness."""
-    world.order(reduce_only=True, side="SELL")
-    world.exchange.stuck_at_ms = dict.fromkeys(QUERIES, world.clock.now_ms() - 1)
-    world.finish(world.worker("k1"), send_place=first)
-    while world.row().state is not S.RETRY_WAIT:
-        reconcile_for(world, 1)
-
-
 def test_refusal_of_attempt_2_does_not_reject_what_attempt_1_had_executed_unseen(world: World) -> None:
-    resend_reduction_after_unseen_execution(world, "answer_lost")
+    world.resend_reduction("answer_lost")
 
     world.finish(world.worker("k1"), send_place="refused")
 
@@ -155,7 +125,7 @@ def test_refusal_of_attempt_2_does_not_reject_what_attempt_1_had_executed_unseen
 
 def test_refusal_of_attempt_2_is_believed_after_attempt_1_was_proven_absent_afresh(world: World) -> None:
     """It ends: an intent that the exchange refuses for good is not asked about, resent and refused for ever."""
-    resend_reduction_after_unseen_execution(world, "lost")
+    world.resend_reduction("lost")
     world.finish(world.worker("k1"), send_place="refused")
     refused_at_ms = world.clock.now_ms()
     assert world.row().state == S.IN_DOUBT
@@ -174,7 +144,7 @@ def test_late_fill_reopens_a_row_that_was_closed_as_expired(world: World) -> Non
     world.order()
     world.exchange.stuck_at_ms = dict.fromkeys(QUERIES, world.clock.now_ms() - 1)
     world.finish(world.worker("k1"), send_place="answer_lost")
-    reconcile_for(world, 40)
+    world.reconcile_for(40)
     assert world.row().state == S.EXPIRED
 
     world.exchange.stuck_at_ms.clear()
@@ -191,7 +161,7 @@ def test_late_fill_whose_order_is_not_shown_yet_is_not_booked_as_somebody_elses(
     world.order()
     world.exchange.stuck_at_ms = dict.fromkeys(QUERIES, world.clock.now_ms() - 1)
     world.finish(world.worker("k1"), send_place="answer_lost")
-    reconcile_for(world, 40)
+    world.reconcile_for(40)
     assert world.row().state == S.EXPIRED
 
     del world.exchange.stuck_at_ms["trades"]
@@ -264,6 +234,26 @@ def test_kill_state_latched_in_the_journal_outlives_a_flush_of_redis(world: Worl
     world.finish(world.worker("k1"))
 
     assert (world.row().state, world.exchange.flights) == (S.RECEIVED, [])
+
+
+def test_kill_switch_set_after_admission_and_flushed_stops_the_order(world: World) -> None:
+    """What mirrors the key into the journal has seen it; that the key is gone again releases nothing."""
+    world.order()
+    worker = world.worker("k1")
+    world.run_until(worker, "journal:begin")
+    settings = SimpleNamespace(guard=SimpleNamespace(kill_switch_key=NAMES.kill_switch))
+    mirror = KillMirror(cast("Installation", SimpleNamespace(redis=world.redis, settings=settings)), world.hand)
+    world.redis.set(NAMES.kill_switch, "true")
+    assert mirror.look()
+    world.redis.flushall()
+    assert not mirror.look()
+
+    world.finish(worker)
+
+    assert (world.row().state, world.exchange.flights) == (S.RECEIVED, [])
+
+
+# 7. A person's "not executed" while a zombie can still send: see test_protocol_verdict.py
 
 
 # 8. A stale owner marking the guard done
@@ -358,15 +348,16 @@ def test_doubt_in_the_backup_is_judged_by_the_time_of_the_restore(world: World) 
     backup = world.snapshot()
     world.pass_time(4_000)
     world.exchange.foreign_order(SYMBOL)
-    while world.row().state is not S.RETRY_WAIT:
-        reconcile_for(world, 1)
+    for _ in range(60):
+        if world.row().state is not S.RETRY_WAIT:
+            world.reconcile_for(1)
     world.pass_time(1_000)
     world.exchange.stuck_at_ms = dict.fromkeys(QUERIES, world.clock.now_ms() - 1)
     world.finish(world.worker("k1"))
     world.roll_back(backup)
     world.redis.flushall()
 
-    reconcile_for(world, 45)
+    world.reconcile_for(45)
 
     assert (world.row().state, world.executions()) == (S.IN_DOUBT, 1)
     world.exchange.stuck_at_ms.clear()
@@ -441,7 +432,7 @@ def test_cancel_of_a_lost_order_in_doubt_keeps_it_from_being_sent_again(world: W
     world.pass_time(4_000)
     world.exchange.foreign_order(SYMBOL)
 
-    reconcile_for(world, 45)
+    world.reconcile_for(45)
     world.settle()
 
     assert states(world) == {"k1": S.EXPIRED, "c1": S.DONE}

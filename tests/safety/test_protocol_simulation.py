@@ -6,20 +6,20 @@ import os
 import random
 from collections.abc import Iterator
 
-import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from redis import Redis
 
 from app.job_safety import scripts
 from app.journal.engine import Journal
-from tests.safety.simulation.driver import Run, Setup
+from tests.safety.simulation import schedule
+from tests.safety.simulation.driver import CLOCKS_MS, Run, Setup
 from tests.safety.simulation.exchange import QUERIES
 from tests.safety.simulation.virtual_redis import VirtualRedis
-from tests.safety.simulation.world import World, open_fast_journal
+from tests.safety.simulation.world import World
 from tests.support.clock import FakeClock
 
-EXAMPLES = int(os.environ.get("SIMULATION_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("SIMULATION_EXAMPLES", "40"))
 """Runs of each search. `SIMULATION_EXAMPLES=5000 pytest tests/safety/test_protocol_simulation.py --timeout 0` takes
 other ones every time; a run is about a hundred steps."""
 
@@ -31,7 +31,7 @@ SETTINGS = settings(
     phases=(Phase.generate,),  # a failure is shrunk by `_shrink`, which knows what a choice is
     suppress_health_check=list(HealthCheck),
 )
-SHRINK_RUNS = 200
+SHRINK_RUNS = int(os.environ.get("SIMULATION_SHRINK_RUNS", "200"))
 
 
 def _lags(*choices: int) -> st.SearchStrategy[tuple[int, ...]]:
@@ -47,8 +47,9 @@ def _kinds(*choices: str) -> st.SearchStrategy[tuple[str, ...]]:
 BOUNDED = st.builds(
     Setup,
     kinds=_kinds("open", "long", "reduce", "limit"),
-    lags_ms=_lags(0, 300, 2_500, 8_000),
+    lags_ms=_lags(0, 300, 2_500, 13_000),
     engine_behind_ms=st.sampled_from((0, 400, 1_000)),
+    clock_ahead_ms=st.sampled_from(CLOCKS_MS),
     margin_for=st.sampled_from((None, 1)),
 )
 UNBOUNDED = st.builds(
@@ -56,20 +57,13 @@ UNBOUNDED = st.builds(
     kinds=_kinds("open", "long", "limit"),
     lags_ms=_lags(0, 2_500, 20_000, 90_000),
     engine_behind_ms=st.sampled_from((0, 400, 1_000)),
+    clock_ahead_ms=st.sampled_from(CLOCKS_MS),
 )
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-@pytest.fixture(scope="module")
-def journal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journal]:
-    opened = open_fast_journal(tmp_path_factory.mktemp("journal"))
-    yield opened
-    opened.close()
-
-
 def choices_of(seed: int) -> list[int]:
-    chance = random.Random(seed)
-    return [chance.randint(0, 255) for _ in range(chance.randint(40, 140))]
+    return schedule.make(random.Random(seed))
 
 
 def simulate(journal: Journal, setup: Setup, choices: list[int]) -> tuple[Run, Exception | None]:

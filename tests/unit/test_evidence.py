@@ -117,7 +117,8 @@ def test_wanted_order_in_the_list_is_found() -> None:
     ],
 )
 def test_order_that_could_be_ours_and_that_nobody_claims_spoils_the_list(suspect: ExchangeOrder) -> None:
-    assert read_listing([suspect], WANTED, KNOWN).suspects == [suspect]
+    listing = read_listing([suspect], WANTED, KNOWN)
+    assert (listing.suspects, listing.is_clean) == ([suspect], False)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 """Turns a list of small numbers into one run of the world: who goes on, what fails, when time passes, who dies.
 
 Zero always is the dull choice: the process in hand goes on and nothing fails. So a shorter list with smaller numbers is
-a simpler run, and Hypothesis shrinks a failure to a short script, which `Run.script` tells step by step.
+a simpler run, and a failure is shrunk to a short script, which `Run.script` tells step by step. `schedule.py` makes the
+lists.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Table
 
 from app.execution.context import ExecutionContext
 from app.intents import CancelIntent
@@ -21,6 +25,7 @@ from tests.safety.simulation.world import SYMBOL, World, fetch_all_fills, follow
 
 MAX_PROCESSES = 6
 PAUSES_MS = (200, 600, 1_100, 3_100, 4_600, 6_000, 12_000, 31_000)
+CLOCKS_MS = (0, 5_000, -5_000)
 KILL_WORDS = ("true", "reduce_only", "cancel_only", "false")
 
 
@@ -32,10 +37,12 @@ class Setup:
     lags_ms: tuple[int, ...] = (0,) * len(QUERIES)
     engine_behind_ms: int = 0
     margin_for: int | None = None
+    clock_ahead_ms: int = 0
+    """How far our own wall clock is ahead; negative: behind."""
 
     @property
     def is_lag_bounded(self) -> bool:
-        return max(self.lags_ms) <= 8_000
+        return max(self.lags_ms) <= 13_000
 
 
 @dataclass(slots=True)
@@ -50,12 +57,14 @@ class Run:
     _at: int = 0
     _current: Process | None = None
     _judged: tuple[int, int, int] = (-1, -1, -1)
+    _backup: Mapping[Table, Sequence[Mapping[str, Any]]] | None = None
 
     def __post_init__(self) -> None:
         world, setup = self.world, self.setup
         world.exchange.lag_ms = dict(zip(QUERIES, setup.lags_ms, strict=True))
         world.exchange.engine_behind_ms = setup.engine_behind_ms
         world.exchange.margin_for = setup.margin_for
+        world.local_ahead_ms = setup.clock_ahead_ms
         for number, kind in enumerate(setup.kinds):
             key = f"k{number}"
             self._keys.append(key)
@@ -80,6 +89,7 @@ class Run:
         self.script.append("faults end")
         while world.writer is not None:
             self._go(world.writer)
+        world.set_kill_state("RUN")
         for process in world.processes:
             process.is_frozen = False
             while process.can_run:
@@ -102,7 +112,7 @@ class Run:
         if writer is not None:  # nobody else gets into the journal, so nobody else is asked
             self._go(writer, die=choice > 250)
             return
-        if choice < 90 or not runnable:
+        if choice < 90 or (choice < 155 and not runnable):
             self._go_on(runnable, choice)
         elif choice < 125:
             self._current = runnable[choice % len(runnable)]
@@ -149,10 +159,10 @@ class Run:
                 world.pass_time(pause_ms)
         elif choice < 222:
             with self._stopped(True):
-                for _ in range(1 + choice % 8):
+                for turn in range(1 + choice % 8):
                     self.script.append("sweeper, reconciler and workers do what is due; 2.6 seconds pass")
                     world.hand_process.reply_inline = self._fault
-                    world.round()
+                    world.round(is_sweeping=turn % 3 == 0)
                     world.hand_process.reply_inline = None
                     self._judge()
                     world.pass_time(2_600)
@@ -188,15 +198,43 @@ class Run:
             for order in world.exchange.orders:
                 world.exchange.fill(order, Decimal("0.4"))
             self.script.append("resting orders fill in part")
-        else:
+        elif choice < 256:
             self._cancel(self._next())
+        elif choice < 260:
+            self._shift_lag(self._next())
+        elif choice < 264:
+            world.local_ahead_ms = CLOCKS_MS[self._next() % len(CLOCKS_MS)]
+            self.script.append(f"our clock is set {world.local_ahead_ms} ms ahead")
+        elif choice < 267:
+            latch = ("HALT", "RUN")[self._next() % 2]
+            self.script.append(f"kill switch latched: {latch}")
+            world.set_kill_state(latch)
+        else:
+            self._back_up_or_restore(choice)
+
+    def _shift_lag(self, choice: int) -> None:
+        """Let one kind of question lag behind by as much as another one did, within the bounds of the setup."""
+        query, lag_ms = QUERIES[choice % len(QUERIES)], self.setup.lags_ms[choice // 8 % len(QUERIES)]
+        self.script.append(f"{query} lags {lag_ms} ms behind")
+        self.world.exchange.lag_ms[query] = lag_ms
+
+    def _back_up_or_restore(self, choice: int) -> None:
+        world = self.world
+        if self._backup is None or choice % 2:
+            self.script.append("backup of the journal")
+            self._backup = world.snapshot()
+        elif self.setup.is_lag_bounded:  # after a restore absence is told by the longest lag, not by a witness
+            self.script.append("the journal is rolled back to the backup")
+            world.roll_back(self._backup)
+            known = {row.key for row in world.rows()}
+            self._keys = [key for key in self._keys if key in known]
 
     def _start(self, choice: int) -> None:
         world = self.world
         if sum(not p.is_finished for p in world.processes) >= MAX_PROCESSES:
             return
         key = self._keys[choice % len(self._keys)]
-        kind = choice // 16
+        kind = choice % 256 // 16
         if kind < 9:
             process = world.worker(key)
         elif kind < 13:

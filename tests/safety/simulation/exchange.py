@@ -5,6 +5,7 @@ the order is executed, by the engine's own clock; a request may arrive late, nev
 of query reads from a side that lags behind by a time of its own.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -14,6 +15,8 @@ from app.job_safety.outcome import ExchangeOrder, Venue
 
 PRICE = Decimal(100)
 QUERIES = ("get_order", "all_orders", "open_orders", "trades", "positions")
+MAX_AHEAD_MS = 1_000
+"""A timestamp further in the exchange's future than this is refused (BINANCE.md section 4)."""
 
 
 @dataclass(slots=True)
@@ -89,6 +92,8 @@ class ModelExchange:
     cancels: int = 0
     blind_sends: list[str] = field(default_factory=list)
     """What was sent while the same order could still be, or had been, executed: each is a breach of I4."""
+    on_send: Callable[[PinnedOrder], None] = lambda _request: None
+    """Looks at every request when it leaves."""
 
     def now_ms(self) -> int:
         """Return what a time request is told."""
@@ -100,6 +105,7 @@ class ModelExchange:
 
     def send(self, request: PinnedOrder, *, delay_ms: int | None = 0) -> Flight:
         """Put a request on the wire; with `delay_ms` None it is lost."""
+        self.on_send(request)
         if self._could_execute(request):
             if self.executions(request.client_order_id):
                 self.blind_sends.append(f"{request.client_order_id}: sent though it had been executed")
@@ -227,7 +233,8 @@ class ModelExchange:
         return order
 
     def _could_execute(self, request: PinnedOrder) -> bool:
-        return self.engine_ms() <= request.timestamp_ms + request.recv_window_ms
+        is_late = self.engine_ms() > request.timestamp_ms + request.recv_window_ms
+        return not is_late and request.timestamp_ms <= self.now_ms() + MAX_AHEAD_MS
 
     def _is_alive(self, flight: Flight) -> bool:
         if flight.answer or flight.arrives_ms is None:

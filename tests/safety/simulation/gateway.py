@@ -77,7 +77,7 @@ def faults_at(where: str) -> tuple[str, ...]:
     if where.startswith("redis:"):
         return ("down", "answer_lost")
     if where == "journal:begin":
-        return ("down",)
+        return ("down", "commit_lost")
     if where == "journal:committed":
         return ("answer_lost",)
     return ()

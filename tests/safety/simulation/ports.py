@@ -2,11 +2,13 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy import Connection
 
+from app.clock import from_ms
 from app.delivery import Parcel
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.faults import FaultPoint
@@ -24,9 +26,11 @@ class ClockOf:
 
     def __init__(self, world: "World") -> None:
         self._world = world
-        self.now = world.clock.now
-        self.now_ms = world.clock.now_ms
+        self.now_ms = world.local_ms
         self.monotonic = world.clock.monotonic
+
+    def now(self) -> datetime:
+        return from_ms(self.now_ms())
 
     def sleep(self, seconds: float) -> None:
         self._world.pass_time(round(seconds * 1000))
@@ -41,12 +45,15 @@ class JournalOf:
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
         world, process = self._world, self._process
-        if process.point("journal:begin") == "down":
+        fault = process.point("journal:begin")
+        if fault == "down":
             raise StoreUnavailableError("journal: down, says the driver")
         world.writer = process
         try:
             with world.journal.write() as connection:
                 yield connection
+                if fault == "commit_lost":
+                    raise StoreUnavailableError("journal: the commit did not arrive, says the driver")
         finally:
             world.writer = None
         world.commits += 1
@@ -134,4 +141,6 @@ class FaultsOf:
         self._world, self._process = world, process
 
     def hit(self, point: FaultPoint) -> None:
+        if point is FaultPoint.IN_DISPATCH_TRANSACTION:
+            self._world.watch.dispatching()
         self._process.point(f"fault:{point}")

@@ -39,15 +39,19 @@ from app.journal.engine import Journal
 from app.journal.rows import AttemptRow, IntentRow, intent_row
 from app.observability.recorder import Recorder
 from app.producer.terms import Terms
-from tests.safety.simulation.exchange import ModelExchange
+from tests.safety.simulation.exchange import QUERIES, ModelExchange
 from tests.safety.simulation.gateway import SimulatedGateway
 from tests.safety.simulation.ports import NAMES, ClockOf, DeliveryOf, FaultsOf, JournalOf, LeasesOf, RecorderOf, RedisOf
 from tests.safety.simulation.scheduler import Process
 from tests.safety.simulation.virtual_redis import VirtualRedis
+from tests.safety.simulation.watch import Watch
 from tests.support.clock import FakeClock
 
 SYMBOL = "BTCUSDT"
 LEASE_MS = 4_000
+LONG = 3_600
+"""Validity, in seconds, of an order that does not run out during a script."""
+
 TERMS = Terms(account="main", mode="paper", default_valid_for_s=30)
 
 
@@ -70,8 +74,9 @@ class World:
     def __init__(self, journal: Journal) -> None:
         self.clock = FakeClock()
         self.redis = VirtualRedis(self.clock)
-        self.exchange = ModelExchange(clock=self.clock)
         self.journal = journal
+        self.watch = Watch(journal, self.redis)
+        self.exchange = ModelExchange(clock=self.clock, on_send=self.watch.sending)
         self.processes: list[Process] = []
         self.writer: Process | None = None
         """Who is inside a write transaction: nobody else gets in, so nobody else may run."""
@@ -79,6 +84,8 @@ class World:
         self.events: list[str] = []
         self.leases: dict[Token, tuple[Process, str]] = {}
         self.queued: list[Parcel] = []
+        self.local_ahead_ms = 0
+        """How far this machine's wall clock is ahead of the true time."""
         self._numbers = 0
         self._empty_journal()
         self.hand_process = Process("by-hand")
@@ -106,6 +113,10 @@ class World:
             elif not process.is_frozen and self.redis.get(name) == f"L:{token}".encode():
                 self.redis.set(name, f"L:{token}", px=LEASE_MS)
 
+    def local_ms(self) -> int:
+        """Return what this machine takes the time for."""
+        return self.clock.now_ms() + self.local_ahead_ms
+
     # Processes
 
     def start(self, name: str, work: Callable[[ExecutionContext], object]) -> Process:
@@ -124,15 +135,15 @@ class World:
         """Start a reconciler on one intent."""
         return self.start(f"reconciler:{key}", lambda context: reconcile(context, key))
 
-    def run_until(self, process: Process, where: str) -> None:
-        """Let a process run to the first point of that name.
+    def run_until(self, process: Process, where: str, **replies: str) -> None:
+        """Let a process run to the first point of that name; `replies` as in `finish`.
 
         Raises:
             AssertionError: it never got there.
         """
         process.go()
         while not process.is_finished and process.where != where:
-            process.go()
+            process.go(replies.pop(process.where.replace(":", "_"), None))
         assert process.where == where, f"{process.name} never reached {where}: {process.result or process.error!r}"
 
     def finish(self, process: Process, **replies: str) -> str:
@@ -184,7 +195,7 @@ class World:
     def enqueue(self, intent: OrderIntent | CancelIntent) -> str:
         """Write an intent as the producer does."""
         with self.journal.write() as connection:
-            intents.insert(connection, [TERMS.row(intent, self.clock.now_ms())])
+            intents.insert(connection, [TERMS.row(intent, self.local_ms())])
         return intent.key
 
     def order(self, key: str = "k1", **changes: Any) -> str:
@@ -229,12 +240,32 @@ class World:
     def roll_back(self, backup: Mapping[Table, Sequence[Mapping[str, Any]]]) -> None:
         """Put a backup in the journal's place, and begin the new epoch that a restore begins."""
         with self.journal.write() as connection:
+            self.watch.rolling_back(connection)
+            epoch = meta.load(connection).epoch
             for table in reversed(schema.metadata.sorted_tables):
                 connection.execute(table.delete())
             for table, rows in backup.items():
                 for row in rows:
                     connection.execute(table.insert().values(**row))
-            restore.new_epoch(connection, now_ms=self.clock.now_ms())
+            connection.execute(schema.journal_meta.update().values(epoch=epoch))
+            restore.new_epoch(connection, now_ms=max(self.local_ms(), self.clock.now_ms()))
+
+    # What many scripts need
+
+    def reconcile_for(self, seconds: int, *, key: str = "k1") -> None:
+        """Let time pass with somebody asking every second."""
+        for _ in range(seconds):
+            self.pass_time(1_000)
+            self.finish(self.worker(key))
+
+    def resend_reduction(self, first: str) -> None:
+        """Bring a reduce-only order to its second attempt: the only kind that is sent again without a witness."""
+        self.order(reduce_only=True, side="SELL")
+        self.exchange.stuck_at_ms = dict.fromkeys(QUERIES, self.clock.now_ms() - 1)
+        self.finish(self.worker("k1"), send_place=first)
+        for _ in range(60):
+            if self.row().state is not IntentState.RETRY_WAIT:
+                self.reconcile_for(1)
 
     # What goes on by itself: sweeper, reconciler and the workers of the other queues
 
@@ -245,24 +276,28 @@ class World:
             waiting = [row.run_at_ms for row in self.rows() if row.run_at_ms is not None and not _is_stuck(row)]
             if not waiting and not self._work():
                 return
-            soonest_ms = min(waiting, default=0) - self.clock.now_ms()
+            soonest_ms = min(waiting, default=0) - self.local_ms()
             self.pass_time(min(max(soonest_ms, 1_000), 5_000))
 
-    def round(self) -> None:
-        """Do once what sweeper, reconciler and workers would do now."""
+    def round(self, *, is_sweeping: bool = True) -> None:
+        """Do once what sweeper, reconciler and workers would do now; what has nothing to look at is left out."""
         context = self.hand
-        now_ms = self.clock.now_ms()
+        now_ms = self.local_ms()
         with contextlib.suppress(StoreUnavailableError):
             for row in self.rows():
                 if row.run_at_ms is not None and row.run_at_ms <= now_ms:
                     work_on(context, row.key)
+            if not self.exchange.orders:
+                return
             follow_orders(context)
-            sweep(context)
-            fetch_all_fills(context)
+            if is_sweeping:
+                sweep(context)
+            if self.exchange.trades:
+                fetch_all_fills(context)
 
     def _work(self) -> list[followups.Followup]:
         with self.journal.read() as connection:
-            late = followups.overdue(connection, now_ms=self.clock.now_ms() + 3_600_000, limit=500)
+            late = followups.overdue(connection, now_ms=self.local_ms() + 3_600_000, limit=500)
         return [one for one in late if one.kind == "fetch_fills"]
 
     def _empty_journal(self) -> None:
