@@ -78,6 +78,10 @@ chaos: $(INSTALLED) ## break everything for long and print what came of it (SEED
 chaos-tests: $(INSTALLED) ## the chaos tests that are too long for `make test` (10 minutes)
 	@.venv/bin/pytest -n $(WORKERS) tests/chaos/long_*.py $(ARGS)
 
+.PHONY: mutants
+mutants: $(INSTALLED) ## take one protection away at a time and see that a test turns red (ARGS="--only no_witness")
+	@.venv/bin/python -m tests.mutants $(ARGS)
+
 .PHONY: check-ops
 check-ops: ## check the files in ops/ with the tools that read them (installs those by apt)
 	@bash ops/check-ops.sh

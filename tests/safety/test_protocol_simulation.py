@@ -19,7 +19,7 @@ from tests.safety.simulation.virtual_redis import VirtualRedis
 from tests.safety.simulation.world import World
 from tests.support.clock import FakeClock
 
-EXAMPLES = int(os.environ.get("SIMULATION_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("SIMULATION_EXAMPLES", "30"))
 """Runs of each search. `SIMULATION_EXAMPLES=5000 pytest tests/safety/test_protocol_simulation.py --timeout 0` takes
 other ones every time; a run is about a hundred steps."""
 

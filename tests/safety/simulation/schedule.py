@@ -66,6 +66,11 @@ def _short_pause(chance: random.Random) -> list[int]:
     return [START, chance.choice(WORKER), *_steps(chance, 12), PASS, chance.randint(0, 2), *_loudly(chance, 8)]
 
 
+def _sick_store(chance: random.Random) -> list[int]:
+    """A worker's store or question fails at any point: down, or done and not answered, or not done."""
+    return [START, chance.choice(WORKER), *_steps(chance, 10), FAULT, _any(chance), *_loudly(chance, 8)]
+
+
 def _death(chance: random.Random) -> list[int]:
     """A worker is killed anywhere, its lease runs out, and the others find its work."""
     return [START, chance.choice(WORKER), *_loudly(chance, 7), KILL, PASS, chance.choice(LONG), chance.choice(ROUNDS)]
@@ -121,7 +126,18 @@ def _rolled_back(chance: random.Random) -> list[int]:
 
 
 _PHRASES = (
-    *(_zombie, _zombie, _short_pause, _death, _death, _long_doubt, _long_doubt, _second_reconciler, _dead_bookkeeper),
+    *(
+        _zombie,
+        _zombie,
+        _short_pause,
+        _sick_store,
+        _death,
+        _death,
+        _long_doubt,
+        _long_doubt,
+        _second_reconciler,
+        _dead_bookkeeper,
+    ),
     *(
         _pulled_switch,
         _canceled,
