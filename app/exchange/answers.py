@@ -23,6 +23,7 @@ from app.money import EXACT, ZERO, parse
 
 JsonObject: TypeAlias = Mapping[str, Any]
 _Item = TypeVar("_Item")
+_KNOWN_ONLY_IN_FULL: Final = frozenset({"side", "type", "status", "origQty", "executedQty"})
 
 _AVERAGE: Final = Context(prec=28)
 """Spot tells no average price; it is the quotient of two exact sums, rounded to this precision, for display only."""
@@ -62,6 +63,13 @@ def accepted_order(order: PinnedOrder, body: bytes) -> Accepted:
         AnswerShapeError: the answer lacks an integer order id, or is about another client order id or symbol.
     """
     told = load_object(body)
+    if _KNOWN_ONLY_IN_FULL.isdisjoint(told) and not order.is_algo:
+        # An acknowledgment alone, which Spot may send whatever was asked for. Its order id is worth keeping: an order
+        # that is canceled before it is found has lost our client order id. What became of it is asked for.
+        told = {
+            **told, "side": order.side, "type": order.order_type, "status": "NEW", "origQty": order.quantity,
+            "executedQty": ZERO, "price": order.price,
+        }  # fmt: skip
     read = algo_order(told) if order.is_algo else plain_order(order.venue, told)
     if read.client_order_id != order.client_order_id or read.symbol != order.symbol:
         raise AnswerShapeError(
