@@ -44,11 +44,7 @@ def test_every_event_that_counts_is_recorded_somewhere() -> None:
     sources = [*ROOT.glob("app/**/*.py"), *ROOT.glob("workers/*.py")]
     text = "\n".join(path.read_text() for path in sources if path.name != "events.py")
     recorded = set(re.findall(r"\.event\(\s*\"(\w+)\"", text))
-    assert set(EFFECTS) - recorded - WAITED_FOR == set()
-
-
-WAITED_FOR = {"would_block", "circuit_changed"}
-"""Events of circuits, which come with them."""
+    assert set(EFFECTS) - recorded == set()
 
 
 def test_counters_and_only_they_end_in_total() -> None:
