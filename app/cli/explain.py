@@ -17,6 +17,7 @@ CONTEXT_SETTINGS: Final = MappingProxyType({"ignore_unknown_options": True})
 """Mount the command with these: a code such as -2010 must not be taken for an option."""
 
 _USUAL_STATUS: Final = 400
+_HIGHEST_STATUS: Final = 599
 _STATUS_OF_CLASS: Final = MappingProxyType({FailureClass.RATE_LIMITED: 429, FailureClass.BANNED: 418})
 _TEXT_WIDTH: Final = 96
 _CERTAINTY: Final = MappingProxyType(
@@ -57,6 +58,8 @@ def explain(
         raise typer.BadParameter("must be order, cancel or query", param_hint="--method")
     if code is None and status is None:
         raise typer.BadParameter("give a code, or --status for an answer without one", param_hint="CODE")
+    if code is not None and abs(code) <= _HIGHEST_STATUS:
+        raise typer.BadParameter(f"{code} is no code of Binance's; for an HTTP status give --status", param_hint="CODE")
     asked = cast("Method", method)
     signed = -abs(code) if code is not None else None
     for at in [venue] if venue else list(Venue):

@@ -605,6 +605,13 @@ def test_explain_shows_row_and_consequence():
     assert "USD-M" not in result.stdout
 
 
+def test_explain_does_not_take_an_http_status_for_a_code():
+    result = run_explain("503", "--venue", "usdm")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--status" in result.stderr
+    assert run_explain("--status", "503", "--venue", "usdm").exit_code == 0
+
+
 def test_explain_lists_every_meaning_of_what_was_left_open():
     found = [json.loads(line) for line in run_explain("-2021", "--json").stdout.splitlines()]
     assert [(one["venue"], one["certainty"]) for one in found] == [("usdm", "REFUSED"), ("spot", "UNKNOWN")]
