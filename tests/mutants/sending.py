@@ -263,7 +263,11 @@ MUTANTS: Final = (
         breaks="whoever leaves without a result deletes the guard, also one that is not theirs any more",
         harm="a stale owner takes away the lease of its successor, and a third worker joins in",
         expected="successors_lease_away",
-        edits=(Edit(file="app/job_safety/side_effect_guard.py", old='[token, "release", "", ""]', new='["", "bury", "", ""]'),),
+        edits=(
+            Edit(
+                file="app/job_safety/side_effect_guard.py", old='[token, "release", "", ""]', new='["", "bury", "", ""]'
+            ),
+        ),
     ),
     Mutant(
         name="stale_owner_marks_the_guard_done",
