@@ -2,8 +2,9 @@
 
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from pathlib import Path
 
 from sqlalchemy import Connection, select
 
@@ -12,12 +13,15 @@ from app.clock import Clock, SystemClock
 from app.exchange.filters import RulesCache
 from app.exchange.models import Balance, ExchangePosition, ExchangeTrade, Income
 from app.execution.context import ExecutionContext, Horizons
+from app.execution.kill import KillSwitch
 from app.execution.limits import hold_back
 from app.execution.settle import close_gate
 from app.job_safety import faults, kill_switch
 from app.job_safety.admission import Admission
 from app.job_safety.circuit_breaker import BreakerPolicy, Breakers
 from app.job_safety.effect import GateMode
+from app.job_safety.kill_key import KillKey
+from app.job_safety.kill_switch import KillSource, KillState
 from app.job_safety.lease_keeper import LeaseKeeper
 from app.job_safety.outcome import Failure, Venue
 from app.job_safety.rate_limit import Pause, RateGate, RatePolicy
@@ -125,6 +129,14 @@ def compose(installation: Installation, owner: str) -> ExecutionContext:
     chance = random.SystemRandom()
     # What is only told or looked at must not hold up a transaction while Redis hangs.
     quick = connect_redis(installation.redis_url, timeout_s=QUICK_REDIS_S, kind=PatientOnceRedis)
+    record = Recorder(
+        log,
+        quick,
+        clock,
+        mode=installation.mode,
+        account=installation.account,
+        is_counting=settings.metrics.enabled,
+    )
     context = ExecutionContext(
         owner=owner,
         account=installation.account,
@@ -141,18 +153,13 @@ def compose(installation: Installation, owner: str) -> ExecutionContext:
         breakers=gates.breakers,
         rate=gates.rate,
         read_kill_key=lambda: kill_switch.read_key(quick, names.kill_switch),
+        read_kill_here=kill_sources_here(settings),
+        kill=make_kill_switch(installation, owner=owner, record=record),
         gateway=gateway,
         exchange_clock=gateway.exchange_clock,
         rules=RulesCache(gateway.exchange_info, clock),
         books=JournalBooks(installation.account),
-        record=Recorder(
-            log,
-            quick,
-            clock,
-            mode=installation.mode,
-            account=installation.account,
-            is_counting=settings.metrics.enabled,
-        ),
+        record=record,
         leases=LeaseKeeper(guard, renew_s=settings.guard.lease_renew_ms / 1000),
         jitter=lambda limit: chance.randint(0, limit),
         symbols={Venue.USDM: settings.universe.usdm, Venue.SPOT: settings.universe.spot},
@@ -172,6 +179,20 @@ def compose(installation: Installation, owner: str) -> ExecutionContext:
         lambda venue, told: gates.rate.saw(venue, used_weight=told.used_weight, order_count=told.order_count)
     )
     return context
+
+
+def make_kill_switch(installation: Installation, *, owner: str, record: Recorder) -> KillSwitch:
+    """Return the kill switch of an installation, for the process `owner`."""
+    settings = installation.settings
+    return KillSwitch(
+        journal=installation.journal,
+        key=KillKey(installation.redis, settings.guard.kill_switch_key),
+        read_here=kill_sources_here(settings),
+        clock=installation.clock,
+        record=record,
+        owner=owner,
+        config_hash=config_hash(settings),
+    )
 
 
 def make_breakers(installation: Installation) -> Breakers:
@@ -208,6 +229,18 @@ def rate_policy(settings: Settings) -> RatePolicy:
 def _query_failed(context: ExecutionContext, venue: Venue, failure: Failure) -> None:
     context.record.event("query_failed", level="debug", venue=venue.value, failure_class=failure.failure_class.value)
     close_gate(context, venue, failure, strikes=1)
+
+
+def kill_sources_here(settings: Settings) -> Callable[[], Mapping[str, KillState]]:
+    """Return what reads the sources of this machine: the file in the home folder, and what this process was told."""
+    path = kill_file(settings)
+    told = kill_switch.parse(settings.kill_switch.state)
+    return lambda: {KillSource.FILE: kill_switch.read_file(path), KillSource.ENVIRONMENT: told}
+
+
+def kill_file(settings: Settings) -> Path:
+    """Return where the file lies, or would lie, that stops everything."""
+    return settings.stores.home / kill_switch.FILE_NAME
 
 
 def guard_names(settings: Settings) -> GuardNames:

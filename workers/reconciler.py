@@ -20,7 +20,7 @@ from app.job_safety.outcome import Venue
 from app.job_safety.state import DOUBTFUL
 from app.journal import intents, watermarks
 from app.journal.rows import IntentRow
-from workers import circuit_watch, exporter, kill_mirror, resume
+from workers import alerts, circuit_watch, exporter, kill_mirror, resume
 from workers.identity import new_owner
 from workers.loop import Stop
 from workers.opener import Opener
@@ -162,8 +162,9 @@ def run_reconciler(
     )
     stop = stop or Stop.on_signals()
     poll_s = settings.sweep.kill_switch_poll_ms / 1000
-    kill_mirror.start(stop, kill_mirror.KillMirror(installation, context), context, poll_s=poll_s)
+    kill_mirror.start(stop, context, poll_s=poll_s)
     circuit_watch.start(stop, circuit_watch.CircuitWatch(installation, context), context)
+    alerts.start(stop, context, settings.alerts)
     if with_exporter:
         exporter.start_beside(installation, stop)
     opener = Opener(context)

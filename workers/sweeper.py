@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 
 from app.composition import compose, open_here
 from app.delivery import FOLLOWUP, URGENT, Parcel
+from app.execution.alarms import alarm
 from app.execution.cancel import run_cancel
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
 from app.execution.fills import parcels_of
@@ -171,8 +172,8 @@ def _quarantine(context: ExecutionContext, rows: Sequence[IntentRow], now_ms: in
             # One that was dispatched before stays under reconcile; of one that never was there is nothing to ask.
             run_at_ms = now_ms + REDELIVER_AFTER_MS if fresh.attempt else None
             intents.move(connection, fresh, IntentState.QUARANTINED, now_ms=now_ms, reason=reason, run_at_ms=run_at_ms)
+            alarm(context, connection, "quarantined", fresh, reason="poison")
         count += 1
-        context.record.alarm("quarantined", key=row.key, reason="poison")
     return count
 
 

@@ -12,6 +12,7 @@ from app.cli.findings import Finding, Level, fail, ok, unreachable
 from app.cli.output import as_json, cell, emit, say
 
 if TYPE_CHECKING:
+    from app.job_safety.kill_switch import KillState
     from app.settings import Settings
 
 _WIDTH: Final = 20
@@ -42,6 +43,7 @@ def doctor(
 
 def _findings() -> Iterator[Finding]:
     from app.cli.opening import tell_where  # lazy: --help needs nothing of this
+    from app.composition import kill_sources_here
     from app.settings import SettingsError, check, load_settings, short_hash
     from app.wiring import with_local_exchange
 
@@ -57,9 +59,16 @@ def _findings() -> Iterator[Finding]:
     if not problems:
         yield ok("settings", f"mode {settings.mode}, account {settings.account}, hash {short_hash(settings)}")
     tell_where(settings, needs_redis=True)
+    for source, state in kill_sources_here(settings)().items():
+        yield from _kill_source(f"the {source}", state)
     yield from _redis(settings)
     yield from _journal(settings)
     yield from _exchange(with_local_exchange(settings))
+
+
+def _kill_source(source: str, state: "KillState") -> Iterator[Finding]:
+    if state.value != "RUN":
+        yield fail("kill switch", f"{source} says {state.value}", "`fillonce kill-switch status` shows every source")
 
 
 def _redis(settings: "Settings") -> Iterator[Finding]:
@@ -69,11 +78,15 @@ def _redis(settings: "Settings") -> Iterator[Finding]:
     from app.cli.opening import UNREADABLE_URL
     from app.clock import SystemClock
     from app.job_safety.errors import JobSafetyError
+    from app.job_safety.kill_key import KillKey
+    from app.job_safety.kill_switch import parse
     from app.wiring import connect_redis, redis_url
 
     try:
         with connect_redis(redis_url(settings, SystemClock())) as client:
             yield from look(client)
+            key = KillKey(client, settings.guard.kill_switch_key)
+            yield from _kill_source(f"the Redis key {key.name}", parse(key.read()))
     except ValueError:
         yield fail("redis", UNREADABLE_URL, "correct REDIS_URL")
     except (RedisError, JobSafetyError, OSError) as error:

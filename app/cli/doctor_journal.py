@@ -35,7 +35,7 @@ def _halt(connection: Connection) -> Iterator[Finding]:
     row = connection.execute(select(schema.journal_meta)).mappings().first()
     if row is not None and row["kill_state"] != "RUN":
         remedy = (
-            "`fillonce reconcile --once` says what is missing; a halt of this kind ends when nothing is unexplained"
+            "`fillonce kill-switch status` says who holds it; one that the system set ends when nothing is unexplained"
         )
         yield fail("kill switch", f"{row['kill_state']}: {row['kill_reason']}", remedy)
 

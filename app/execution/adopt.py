@@ -11,6 +11,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from app.delivery import FOLLOWUP, Parcel
+from app.execution.alarms import alarm
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
 from app.intents import OrderIntent, from_canonical
 from app.job_safety.errors import InvariantViolatedError
@@ -57,7 +58,7 @@ def adopt(context: ExecutionContext, connection: Connection, *, key: str, order:
     now_ms = context.clock.now_ms()
     row = intents.load(connection, key, lock=True)
     attempts.add_proof(connection, key=key, order=order, source=source, before=row.state.value, now_ms=now_ms)
-    _alarm_if_odd(context, row, order, source)
+    _alarm_if_odd(context, connection, row, order, source)
     if _is_second(row, order):
         _tally_second(connection, row, order)
         # A second order under one id: the first keeps the row, and the sweep of trades books the other one too.
@@ -161,24 +162,22 @@ def _ask_for_fills(connection: Connection, row: IntentRow, order: ExchangeOrder,
     return [Parcel(key=followup.key, type=FOLLOWUP, queue="positions", description=f"fetch fills of {row.key}")]
 
 
-def _alarm_if_odd(context: ExecutionContext, row: IntentRow, order: ExchangeOrder, source: str) -> None:
+def _alarm_if_odd(
+    context: ExecutionContext, connection: Connection, row: IntentRow, order: ExchangeOrder, source: str
+) -> None:
     if row.state in _NO_LONGER_SENT or (row.state is IntentState.RETRY_WAIT and row.attempt > 0):
-        context.record.alarm(
-            "late_fill", key=row.key, state=row.state.value, order_id=order.order_id, status=order.status, source=source
-        )
-    if _is_second(row, order):
-        context.record.alarm(
-            "duplicate_order",
-            key=row.key,
-            order_id=row.exchange_order_id,
-            second_order_id=order.order_id,
+        alarm(
+            context, connection, "late_fill", row, state=row.state.value, order_id=order.order_id, status=order.status,
             source=source,
-        )
+        )  # fmt: skip
+    if _is_second(row, order):
+        alarm(
+            context, connection, "duplicate_order", row, order_id=row.exchange_order_id,
+            second_order_id=order.order_id, source=source,
+        )  # fmt: skip
     different = _differences(row, order)
     if different:
-        context.record.alarm(
-            "order_differs", key=row.key, order_id=order.order_id, differences=different, source=source
-        )
+        alarm(context, connection, "order_differs", row, order_id=order.order_id, differences=different, source=source)
     if row.state in DOUBTFUL and source != "dispatch":
         context.record.event(
             "doubt_settled", key=row.key, state=row.state.value, order_id=order.order_id, source=source,

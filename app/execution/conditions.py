@@ -5,9 +5,9 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
+from app.execution import kill
 from app.execution.context import ExecutionContext
 from app.job_safety.admission import EffectKind
-from app.job_safety.kill_switch import ALLOWED, KillState, strictest
 from app.job_safety.state import IntentState
 from app.journal import intents, meta
 from app.journal.fence import is_before
@@ -16,10 +16,14 @@ from app.journal.rows import IntentRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
-    """The timestamp that is about to be pinned, with its window. Exchange milliseconds."""
+    """The timestamp that is about to be pinned, with its window, in exchange milliseconds.
+
+    `kill_epoch` is that of the kill switch when the intent was admitted; None: nobody noted it.
+    """
 
     timestamp_ms: int
     recv_window_ms: int
+    kill_epoch: int | None = None
 
     @property
     def fence_ms(self) -> int:
@@ -58,10 +62,14 @@ def within_validity(
 def not_killed(
     context: ExecutionContext, connection: Connection, row: IntentRow, kind: EffectKind, pin: Pin
 ) -> Denied | None:
-    """Neither the journal's latch nor the Redis key, read again here, stops this kind of effect."""
-    del row, pin
-    state = strictest(KillState(meta.load(connection, share=True).kill_state), context.read_kill_key())
-    return None if kind in ALLOWED[state] else Denied(why=f"kill_switch:{state.value.lower()}")
+    """No source of the kill switch, all of them read again here, stops this kind of effect.
+
+    The pin is older than these readings: whatever goes out does so within its limit after the switch was changed.
+    """
+    del row
+    stamp = meta.load(connection, share=True)
+    why = kill.denied_at_dispatch(stamp, context.read_kill_key(), context.read_kill_here(), kind, epoch=pin.kill_epoch)
+    return None if why is None else Denied(why=why)
 
 
 def not_canceled(

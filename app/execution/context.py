@@ -14,6 +14,7 @@ from app.exchange.filters import RulesCache
 from app.exchange.gateway import ExchangeGateway
 from app.exchange.models import Balance, ExchangePosition, ExchangeTrade, Income
 from app.execution.account_reading import AccountReading
+from app.execution.kill import KillSwitch
 from app.job_safety.admission import Admission
 from app.job_safety.circuit_breaker import Breakers
 from app.job_safety.errors import StoreUnavailableError
@@ -116,6 +117,7 @@ class ExecutionContext:
     breakers: Breakers
     rate: RateGate
     read_kill_key: Callable[[], KillState]
+    """What the kill switch's Redis key says now; what cannot be read stops what opens risk."""
     gateway: ExchangeGateway
     exchange_clock: ExchangeClock
     rules: RulesCache
@@ -124,6 +126,10 @@ class ExecutionContext:
     leases: LeaseKeeper
     jitter: Jitter
     symbols: Mapping[Venue, Sequence[str]]
+    read_kill_here: Callable[[], Mapping[str, KillState]] = dict
+    """What the kill switch's file and environment say now, on this machine."""
+    kill: KillSwitch | None = None
+    """Through which this process latches what it sees; None: somebody else does."""
     doubt_closes_symbol: bool = False
     """Whether an order that is merely in doubt closes its symbol for new opening orders, as a quarantined one does."""
     horizons: Horizons = field(default_factory=Horizons)

@@ -36,7 +36,13 @@ DispatchResult: TypeAlias = Settled | Denied
 
 
 def dispatch(
-    context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, heard: Heard
+    context: ExecutionContext,
+    row: IntentRow,
+    intent: OrderIntent,
+    kind: EffectKind,
+    heard: Heard,
+    *,
+    kill_epoch: int | None = None,
 ) -> DispatchResult:
     """Place `intent` once.
 
@@ -49,6 +55,7 @@ def dispatch(
         intent: Its content.
         kind: Which gates can stop it.
         heard: Takes what the answer shows of the exchange.
+        kill_epoch: The epoch of the kill switch in which it was admitted.
 
     Returns:
         What was settled, or the condition that did not hold, in which case nothing was written or sent.
@@ -60,7 +67,7 @@ def dispatch(
     """
     venue = Venue(intent.venue)
     context.exchange_clock.lower_bound_ms(venue)  # measures now if that is due, and not inside the transaction
-    dispatched = _write_dispatched(context, row, intent, kind, venue)
+    dispatched = _write_dispatched(context, row, intent, kind, kill_epoch)
     if isinstance(dispatched, Denied):
         return dispatched
     context.faults.hit(FaultPoint.AFTER_DISPATCH_COMMIT)
@@ -68,8 +75,9 @@ def dispatch(
 
 
 def _write_dispatched(
-    context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, venue: Venue
+    context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, kill_epoch: int | None
 ) -> _Dispatched | Denied:
+    venue = Venue(intent.venue)
     written: _Dispatched | None = None
     try:
         with context.journal.write() as connection:
@@ -82,6 +90,7 @@ def _write_dispatched(
             pin = Pin(
                 timestamp_ms=context.exchange_clock.lower_bound_ms(venue),
                 recv_window_ms=context.horizons.recv_window_ms,
+                kill_epoch=kill_epoch,
             )
             denied = first_denied(context, connection, fresh, kind, pin)
             if denied is not None:

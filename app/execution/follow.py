@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
 from app.delivery import Parcel
 from app.exchange.models import ExchangeTrade, OrderAbsent
 from app.execution.adopt import adopt
@@ -16,7 +18,8 @@ from app.execution.fills import deliver_book_work
 from app.job_safety.keys import CLIENT_ORDER_ID_PREFIX
 from app.job_safety.outcome import ExchangeOrder, Venue
 from app.job_safety.state import LIVE, ON_EXCHANGE, IntentState
-from app.journal import intents, watermarks
+from app.journal import alerts, intents, watermarks
+from app.journal.alerts import Alert, Severity
 from app.journal.rows import IntentRow
 
 OPEN_ORDERS_WEIGHT = {Venue.USDM: 1, Venue.SPOT: 6}
@@ -202,11 +205,25 @@ def _owner_by_asking(
         owner = intents.by_client_order_ids(connection, [answer.client_order_id]).get(answer.client_order_id)
         if owner is None:
             if answer.client_order_id.startswith(CLIENT_ORDER_ID_PREFIX):
-                context.record.alarm("order_of_ours_unknown", order_id=order_id, client_order_id=answer.client_order_id)
+                _alarm_unknown(context, connection, venue, symbol, answer)
             return None
         adopted = adopt(context, connection, key=owner.key, order=answer, source="sweep")
     context.hand_over(adopted.parcels)
     return adopted.row
+
+
+def _alarm_unknown(
+    context: ExecutionContext, connection: Connection, venue: Venue, symbol: str, order: ExchangeOrder
+) -> None:
+    context.record.alarm("order_of_ours_unknown", order_id=order.order_id, client_order_id=order.client_order_id)
+    unknown = Alert(
+        name="order_of_ours_unknown",
+        severity=Severity.CRITICAL,
+        summary=f"order {order.order_id} of {symbol} has an id of ours, and no intent explains it",
+        labels={"venue": venue.value, "symbol": symbol},
+        values={"order_id": order.order_id, "client_order_id": order.client_order_id},
+    )
+    alerts.raise_alert(connection, unknown, now_ms=context.clock.now_ms())
 
 
 def _book(context: ExecutionContext, trades: Sequence[ExchangeTrade], owner: IntentRow | None) -> int:

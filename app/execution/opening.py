@@ -22,9 +22,10 @@ from app.execution.account_reading import AccountReading, read_account, read_mov
 from app.execution.context import ExecutionContext
 from app.job_safety.errors import RetryableError
 from app.job_safety.keys import CLIENT_ORDER_ID_PREFIX
-from app.job_safety.kill_switch import KillState
+from app.job_safety.kill_switch import KillSource, KillState
 from app.job_safety.outcome import Venue
-from app.journal import audit, meta, restore
+from app.journal import kill_latches, restore
+from app.journal.kill_latches import Change
 
 MAX_LOOKS: Final = 3
 """How often one call looks again at an account that moves."""
@@ -130,17 +131,15 @@ def _book(
         if not is_new:
             return False  # another process was faster
         if has_our_orders and restore.has_no_history(connection, venue=venue.value):
-            why = "this journal is new, and the account has orders of ours: reconcile first"
-            meta.set_kill_state(connection, state=KillState.HALT.value, reason=why)
             restore.new_epoch(connection, now_ms=max(now_ms, seen_at_ms))
-            audit.append(
-                connection,
-                now_ms=now_ms,
+            halt = Change(
+                source=KillSource.SYSTEM,
+                state=KillState.HALT,
                 actor=context.owner,
-                action="halt",
-                subject=venue.value,
-                detail={"why": why},
+                reason=f"this journal is new, and {venue.value} has orders of ours: reconcile first",
+                config_hash=context.config_hash,
             )
+            kill_latches.change(connection, halt, now_ms=now_ms)
     context.first_looks.pop(venue, None)
     context.record.event("venue_opened", venue=venue.value, lost_history=has_our_orders)
     return True

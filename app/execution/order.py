@@ -5,7 +5,7 @@ from typing import Final
 
 from app.delivery import Parcel
 from app.exchange.errors import ExchangeClockUnknownError, ExchangeQueryError
-from app.execution import opening, reconcile
+from app.execution import kill, opening, reconcile
 from app.execution.conditions import Denied
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
 from app.execution.dispatch import dispatch
@@ -23,7 +23,8 @@ from app.job_safety.outcome import Venue
 from app.job_safety.retry_policy import Expire, snooze_until
 from app.job_safety.side_effect_guard import Token, Told
 from app.job_safety.state import DOUBTFUL, SENDABLE, TERMINAL_STATES, IntentState
-from app.journal import intents
+from app.journal import intents, meta
+from app.journal.meta import Meta
 from app.journal.rows import IntentRow
 
 MAX_ROUNDS: Final = 3
@@ -41,6 +42,7 @@ def run_order(context: ExecutionContext, key: str) -> str:
     for _ in range(MAX_ROUNDS):
         with context.journal.read() as connection:
             row = intents.load(connection, key)
+            stamp = meta.load(connection)
         if row.type != "order":
             raise InvariantViolatedError(f"{key} is a {row.type}, not an order")
         if row.state in DOUBTFUL:
@@ -53,7 +55,7 @@ def run_order(context: ExecutionContext, key: str) -> str:
         if context.clock.now_ms() < row.not_before_ms:
             return f"{row.state.value}: not yet"
         context.faults.hit(FaultPoint.BEFORE_ADMISSION)
-        text, again = _attempt(context, row)
+        text, again = _attempt(context, row, stamp)
         if not again:
             break
     return text
@@ -87,7 +89,7 @@ def reconcile_row(context: ExecutionContext, row: IntentRow) -> str:
     return f"reconcile: {result.value}"
 
 
-def _attempt(context: ExecutionContext, row: IntentRow) -> tuple[str, bool]:
+def _attempt(context: ExecutionContext, row: IntentRow, stamp: Meta) -> tuple[str, bool]:
     intent = from_canonical(row.content)
     if not isinstance(intent, OrderIntent):
         raise InvariantViolatedError(f"{row.key}: the row is an order, its content is not")
@@ -97,11 +99,18 @@ def _attempt(context: ExecutionContext, row: IntentRow) -> tuple[str, bool]:
         return _close(context, row, "validity ran out before it was sent"), False
     if context.is_dry_run:
         return _simulate(context, row), False
-    return _admit(context, row, intent)
+    closed = kill.denied_before_admission(stamp, context.read_kill_here(), _kind_of(row))
+    if closed is not None:
+        return _blocked(context, row, closed, None), False
+    return _admit(context, row, intent, stamp)
 
 
-def _admit(context: ExecutionContext, row: IntentRow, intent: OrderIntent) -> tuple[str, bool]:
-    kind = EffectKind.OPEN if row.opens_risk else EffectKind.REDUCE
+def _kind_of(row: IntentRow) -> EffectKind:
+    return EffectKind.OPEN if row.opens_risk else EffectKind.REDUCE
+
+
+def _admit(context: ExecutionContext, row: IntentRow, intent: OrderIntent, stamp: Meta) -> tuple[str, bool]:
+    kind = _kind_of(row)
     ensure_known(context, Venue(intent.venue))
     try:
         answer = context.admission.ask("order", row.key, kind=kind, venue=intent.venue)
@@ -112,7 +121,7 @@ def _admit(context: ExecutionContext, row: IntentRow, intent: OrderIntent) -> tu
     except StoreUnavailableError:
         if kind is EffectKind.OPEN:
             raise  # what opens risk stops when Redis cannot be read
-        return _with_lease(context, row, intent, kind, None)
+        return _with_lease(context, row, intent, kind, admitted=None, stamp=stamp)
     job_type = job_type_of(kind, intent.venue)
     match answer:
         case Held(by=by):
@@ -122,7 +131,7 @@ def _admit(context: ExecutionContext, row: IntentRow, intent: OrderIntent) -> tu
             context.record.event(
                 "blocked", key=row.key, gate=gate, reason=why, job_type=job_type, venue=intent.venue, for_ms=for_ms
             )
-            return _snooze(context, row, why, for_ms), False
+            return _blocked(context, row, why, for_ms), False
         case Admitted(would_block=would_block):
             if would_block:
                 context.record.event(
@@ -134,13 +143,19 @@ def _admit(context: ExecutionContext, row: IntentRow, intent: OrderIntent) -> tu
                     venue=intent.venue,
                 )
             context.faults.hit(FaultPoint.AFTER_ADMISSION)
-            return _with_lease(context, row, intent, kind, answer)
+            return _with_lease(context, row, intent, kind, admitted=answer, stamp=stamp)
         case Done():
             raise InvariantViolatedError(f"{row.key}: the guard could not be taken over")
 
 
 def _with_lease(
-    context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, admitted: Admitted | None
+    context: ExecutionContext,
+    row: IntentRow,
+    intent: OrderIntent,
+    kind: EffectKind,
+    *,
+    admitted: Admitted | None,
+    stamp: Meta,
 ) -> tuple[str, bool]:
     """Dispatch under the lease; without one (Redis is down) the journal's compare-and-set alone keeps others off."""
     finished: IntentState | None = None
@@ -154,7 +169,7 @@ def _with_lease(
             cleared = look_up_first(context, row, intent)
             if cleared is None:
                 return "found at the exchange", False
-            result = dispatch(context, cleared, intent, kind, heard)
+            result = dispatch(context, cleared, intent, kind, heard, kill_epoch=stamp.kill_epoch)
         if isinstance(result, Denied):
             return _denied(context, row, result), False
         finished = result.row.state if result.row.state in TERMINAL_STATES else None
@@ -184,6 +199,14 @@ def _may_be_asked_in_ms(error: BaseException | None) -> int | None:
     return error.failure.retry_after_s * 1000
 
 
+def _blocked(context: ExecutionContext, row: IntentRow, why: str, for_ms: int | None) -> str:
+    """Snooze; and have the journal know what stopped this: the key may be flushed before anybody else has seen it."""
+    is_news = why.startswith(kill.GATE) and not why.endswith(kill.JOURNAL)
+    if is_news and context.kill is not None:
+        context.kill.mirror()
+    return _snooze(context, row, why, for_ms)
+
+
 def _may_go_on(context: ExecutionContext, result: Settled) -> bool:
     row = result.row
     return row.state is IntentState.RETRY_WAIT and row.not_before_ms <= context.clock.now_ms()
@@ -196,7 +219,7 @@ def _validity_is_over(context: ExecutionContext, row: IntentRow) -> bool:
 
 
 def _denied(context: ExecutionContext, row: IntentRow, denied: Denied) -> str:
-    return _close(context, row, denied.why) if denied.is_final else _snooze(context, row, denied.why, None)
+    return _close(context, row, denied.why) if denied.is_final else _blocked(context, row, denied.why, None)
 
 
 def _close(context: ExecutionContext, row: IntentRow, why: str) -> str:

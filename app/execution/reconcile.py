@@ -15,6 +15,7 @@ from app.exchange.errors import ExchangeQueryError
 from app.exchange.models import OrderAbsent, OrderArchived
 from app.execution import circuits
 from app.execution.adopt import adopt
+from app.execution.alarms import alarm
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
 from app.execution.evidence import Evidence, KnownOrders, Rules, Verdict, Wanted, enough_answers, judge, read_listing
 from app.intents import OrderIntent, from_canonical
@@ -281,8 +282,8 @@ def _quarantine(context: ExecutionContext, case: _Case, reason: str, evidence: E
         )
         if moved and evidence is not None:
             _keep(connection, case, evidence)
-    if moved:
-        context.record.alarm("quarantined", key=case.row.key, reason=reason)
+        if moved:
+            alarm(context, connection, "quarantined", case.row, reason=reason)
     return StepResult.SETTLED
 
 

@@ -7,12 +7,15 @@ a second delivery finds the work done. Delivery itself may happen twice, late, o
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from sqlalchemy import Connection, select, update
 
 from app.journal import schema
 from app.journal.sql import insert_ignore
+
+ALERT: Final = "alert"
+"""The one kind that no queue delivers: the keeper does, beside the work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +88,34 @@ def open_of_intent(connection: Connection, intent_key: str, kinds: Sequence[str]
 
 
 def overdue(connection: Connection, *, now_ms: int, limit: int) -> list[Followup]:
-    """Return what should have been done by now, of every kind, oldest first."""
+    """Return what a queue should have done by now, of every kind, oldest first."""
     query = (
         select(schema.followups)
-        .where(schema.followups.c.done_at_ms.is_(None), schema.followups.c.run_at_ms <= now_ms)
+        .where(
+            schema.followups.c.done_at_ms.is_(None),
+            schema.followups.c.run_at_ms <= now_ms,
+            schema.followups.c.kind != ALERT,
+        )
         .order_by(schema.followups.c.run_at_ms)
         .limit(limit)
     )
     return [_from_row(cast("Mapping[str, Any]", row)) for row in connection.execute(query).mappings()]
+
+
+def claim(connection: Connection, followup: Followup, *, now_ms: int, until_ms: int) -> bool:
+    """Take a due follow-up for oneself until `until_ms`; return False if another was quicker."""
+    table = schema.followups
+    result = connection.execute(
+        update(table)
+        .where(
+            table.c.key == followup.key,
+            table.c.done_at_ms.is_(None),
+            table.c.run_at_ms == followup.run_at_ms,
+            table.c.run_at_ms <= now_ms,
+        )
+        .values(run_at_ms=until_ms)
+    )
+    return result.rowcount == 1
 
 
 def finish(connection: Connection, key: str, *, now_ms: int) -> bool:

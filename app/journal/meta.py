@@ -3,7 +3,7 @@
 import uuid
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select
 
 from app.job_safety.errors import WrongInstallationError
 from app.journal import schema
@@ -63,13 +63,6 @@ def load(connection: Connection, *, share: bool = False) -> Meta:
 def raise_fence(connection: Connection, fence: int) -> Fence:
     """Return the fence after `fence` in the journal's present epoch."""
     return next_fence(fence, load(connection).epoch)
-
-
-def set_kill_state(connection: Connection, *, state: str, reason: str) -> int:
-    """Latch the kill switch at `state` under a new kill epoch; return the epoch."""
-    table = schema.journal_meta
-    connection.execute(update(table).values(kill_state=state, kill_reason=reason, kill_epoch=table.c.kill_epoch + 1))
-    return load(connection).kill_epoch
 
 
 def _read(connection: Connection, *, share: bool = False) -> Meta | None:

@@ -38,6 +38,20 @@ journal_meta = Table(
     Column("restored_at_ms", Millis),
 )
 
+kill_latches = Table(
+    # What holds the kill switch, one row per source; journal_meta.kill_state is the strictest of them.
+    "kill_latches",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("since_ms", Millis, nullable=False),
+    # NULL but for a drill: when it is over at the latest, whatever became of its process.
+    Column("until_ms", Millis),
+    Column("note", Text, nullable=False, server_default="{}"),
+)
+
 venues = Table(
     # One row per venue that has been opened: from here on every trade is ours to account for.
     "venues",
@@ -353,4 +367,13 @@ audit = Table(
     Column("detail", Text, nullable=False),
     Column("previous_hash", Text, nullable=False),
     Column("hash", Text, nullable=False, unique=True),
+)
+
+audit_anchor = Table(
+    # Where the trail ends: without it nobody would see that rows are missing at its end.
+    "audit_anchor",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", Text, nullable=False),
 )

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from app.settings.mode import TradingMode
 from app.settings.secret import Secret, StoreUrl
-from app.settings.urls import database_url_error, exchange_url_error, redis_url_error
+from app.settings.urls import database_url_error, exchange_url_error, redis_url_error, webhook_url_error
 
 LIVE_REFUSED = (
     "mode live is refused: the permits and gates that real money needs do not exist in this version; "
@@ -24,6 +24,7 @@ Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
 Count = Annotated[int, Field(ge=1, le=1000)]
 Account = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,16}\z")]
 Namespace = Annotated[str, Field(pattern=r"^[A-Za-z0-9_:.-]{1,100}\z")]
+_KILL_WORDS = ("run", "false", "0", "no", "reduce_only", "cancel_only", "halt", "true", "1", "yes")
 Symbol = Annotated[str, Field(pattern=r"^[A-Z0-9_.-]{1,30}\z")]
 
 
@@ -39,6 +40,18 @@ def _database(url: StoreUrl) -> StoreUrl:
     return url
 
 
+def _webhook(url: Secret) -> Secret:
+    if error := webhook_url_error(url.reveal()):
+        raise ValueError(error)
+    return url
+
+
+def _kill_word(text: str) -> str:
+    if text.strip().lower() not in _KILL_WORDS:
+        raise ValueError(f"must be one of {', '.join(_KILL_WORDS)}: refusing to guess")
+    return text.strip().lower()
+
+
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise ValueError("must be an absolute path: data must not be one `cd` away")
@@ -49,6 +62,9 @@ def _unique(symbols: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(symbols)) != len(symbols):
         raise ValueError("names a symbol twice")
     return symbols
+
+
+KillWord = Annotated[str, AfterValidator(_kill_word)]
 
 
 class Group(BaseModel):
@@ -195,6 +211,27 @@ class Poll(Group):
     """The part of the exchange's request weight that reading may use; orders and reconciliation have the rest."""
 
 
+class KillSwitchSettings(Group):
+    """What the processes of this environment are told of the kill switch, whatever its other sources say."""
+
+    state: KillWord = "run"
+    """Anything but run, false, 0 and no restricts; the journal remembers it after the process has ended."""
+
+
+class AlertSettings(Group):
+    """Where alerts go besides the log, and how hard that is tried."""
+
+    webhook_url: Annotated[Secret, AfterValidator(_webhook)] | None = None
+    """A POST with a JSON body for each alert. A secret: such addresses hold tokens."""
+    min_severity: Literal["info", "warning", "critical"] = "info"
+    """What is less severe does not go to the webhook."""
+    timeout_ms: Ms = 5000
+    retry_base_ms: Ms = 1000
+    retry_max_ms: Ms = 60_000
+    give_up_after_s: Seconds = 86_400
+    """An alert that could not be delivered for so long is given up, visibly."""
+
+
 class Metrics(Group):
     """What is counted, the exporter, and when retries are a spike or odd."""
 
@@ -256,6 +293,8 @@ class Settings(Group):
     sweep: Sweep = Sweep()
     poll: Poll = Poll()
     metrics: Metrics = Metrics()
+    kill_switch: KillSwitchSettings = KillSwitchSettings()
+    alerts: AlertSettings = AlertSettings()
     policy: Policy = Policy()
     universe: Universe = Universe()
     config_folder: Path | None = None

@@ -82,6 +82,16 @@ def database_url_error(url: str) -> str | None:
     return _scheme_error(url, _DATABASE_SCHEMES)
 
 
+def webhook_url_error(url: str) -> str | None:
+    """Return why `url` cannot take alerts, or None. Never quotes it: it may hold a token."""
+    parts = _split(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        return "must be an https URL"
+    if parts.scheme == "http" and not is_loopback(url):
+        return "plain http is for loopback only: use https"
+    return None
+
+
 def _scheme_error(url: str, schemes: tuple[str, ...]) -> str | None:
     scheme, mark, place = url.partition("://")
     if mark and place and scheme in schemes:

@@ -1,6 +1,7 @@
 """The kill switch: what people write, what it means, and that Python and Lua read it alike."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -8,7 +9,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.job_safety.admission import Admission, Admitted, Blocked, EffectKind
-from app.job_safety.kill_switch import ALLOWED, KillState, parse, read_key, strictest
+from app.job_safety.errors import StoreUnavailableError
+from app.job_safety.kill_key import DRILL_PREFIX, KillKey, is_of_a_person, named
+from app.job_safety.kill_switch import ALLOWED, KillState, parse, read_file, read_key, ruling, strictest
 from app.job_safety.side_effect_guard import GuardNames
 from tests.safety.simulation.virtual_redis import VirtualRedis
 from tests.support.clock import FakeClock
@@ -130,3 +133,113 @@ def test_without_redis_nothing_opens_risk_and_what_reduces_it_goes_on() -> None:
     unreachable = Redis(host="127.0.0.1", port=free_port(), retry=Retry(NoBackoff(), 0))
     assert read_key(unreachable, "kill") is K.REDUCE_ONLY
     unreachable.close()
+
+
+# The file
+
+
+@pytest.mark.parametrize(
+    ("content", "state"),
+    [
+        (b"", K.HALT),
+        (b"true", K.HALT),
+        (b"false", K.HALT),
+        (b"run", K.HALT),
+        (b"0", K.HALT),
+        (b"\xff\xfe", K.HALT),
+        (b"reduce_only\n", K.REDUCE_ONLY),
+        (b" CANCEL_ONLY ", K.CANCEL_ONLY),
+        (b"reduce_only" * 20, K.HALT),
+    ],
+)
+def test_file_halts_by_being_there_unless_it_holds_a_laxer_word(
+    tmp_path: Path, content: bytes, state: KillState
+) -> None:
+    path = tmp_path / "KILL_SWITCH"
+    assert read_file(path) is K.RUN
+    path.write_bytes(content)
+    assert read_file(path) is state
+    path.unlink()
+    assert read_file(path) is K.RUN
+
+
+def test_anything_of_that_name_halts_even_if_it_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "KILL_SWITCH").mkdir()
+    assert read_file(tmp_path / "KILL_SWITCH") is K.HALT
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    assert read_file(tmp_path / "dangling") is K.HALT
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert read_file(tmp_path / "loop") is K.HALT
+
+
+def test_folder_that_cannot_be_looked_into_stops_what_opens_risk(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert read_file(tmp_path / "loop" / "KILL_SWITCH") is K.REDUCE_ONLY
+    assert read_file(tmp_path / "no-such-folder" / "KILL_SWITCH") is K.RUN
+
+
+def test_most_restrictive_source_rules_and_is_named() -> None:
+    readings = {"journal": K.REDUCE_ONLY, "redis_key": K.RUN, "file": K.CANCEL_ONLY, "environment": K.CANCEL_ONLY}
+    assert ruling(readings) == (K.CANCEL_ONLY, "file")
+    assert ruling({**readings, "redis_key": K.HALT}) == (K.HALT, "redis_key")
+    assert ruling({"journal": K.RUN}) == (K.RUN, "")
+    assert ruling({}) == (K.RUN, "")
+
+
+# Changing the key
+
+
+def test_key_is_changed_only_if_it_still_says_what_was_read(redis_url: str) -> None:
+    redis = Redis.from_url(redis_url)
+    key = KillKey(redis, "kill")
+    assert key.read() is None
+    assert not key.change("true", "false")
+    assert key.change(None, "HALT")
+    assert key.read() == "HALT"
+    redis.set("kill", "true")
+    assert not key.change("HALT", "false"), "a person has set it meanwhile"
+    assert not key.change(None, "false")
+    assert key.read() == "true"
+    assert key.change("true", None)
+    assert redis.exists("kill") == 0
+    redis.close()
+
+
+def test_change_keeps_the_expiry_and_bytes_that_are_no_text(redis_url: str) -> None:
+    redis = Redis.from_url(redis_url)
+    key = KillKey(redis, "kill")
+    redis.set("kill", b"\xff\xfe", px=600_000)
+    value = key.read()
+    assert parse(value) is K.HALT
+    assert key.change(value, "HALT")
+    assert key.change("HALT", value)
+    assert redis.get("kill") == b"\xff\xfe"
+    assert 0 < redis.pttl("kill") <= 600_000
+    redis.close()
+
+
+@pytest.mark.parametrize("decode", [False, True])
+@pytest.mark.parametrize("value", ["true", b"true", "1", "yes", "TRUE"])
+def test_set_true_halts_whatever_the_clients_decode(redis_url: str, decode: bool, value: bytes | str) -> None:
+    redis = Redis.from_url(redis_url, decode_responses=decode)
+    redis.set("kill", value)
+    assert read_key(redis, "kill") is K.HALT
+    assert parse(KillKey(redis, "kill").read()) is K.HALT
+    redis.close()
+
+
+def test_key_that_holds_no_string_cannot_be_read(redis_url: str) -> None:
+    redis = Redis.from_url(redis_url)
+    redis.rpush("kill", "true")
+    with pytest.raises(StoreUnavailableError):
+        KillKey(redis, "kill").read()
+    redis.close()
+
+
+def test_words_of_people_are_told_from_what_our_commands_write() -> None:
+    assert [named(state.value) for state in KillState] == [None, K.REDUCE_ONLY, K.CANCEL_ONLY, K.HALT]
+    for word in ("true", "false", "halt", "reduce_only", "RUN", "", "anything"):
+        assert is_of_a_person(word), word
+    for word in (None, "HALT", "REDUCE_ONLY", "CANCEL_ONLY", f"{DRILL_PREFIX}abc"):
+        assert not is_of_a_person(word), word
+    assert parse(f"{DRILL_PREFIX}abc") is K.HALT

@@ -112,7 +112,7 @@ def test_home_is_absolute_and_may_begin_with_a_tilde(tmp_path: Path) -> None:
     [
         ("acount: x\n", ["config.yaml: unknown key 'acount'", "did you mean 'account'?"]),
         ("horizons:\n  fence_margin: 1\n", ["unknown key 'horizons.fence_margin'", "did you mean 'fence_margin_ms'?"]),
-        ("zzz: 1\n", ["unknown key 'zzz'", "valid: account, breaker, exchange"]),
+        ("zzz: 1\n", ["unknown key 'zzz'", "valid: account, alerts, breaker, exchange"]),
         ("sources: {}\n", ["unknown key 'sources'"]),
         ("permits_bypassed: true\n", ["unknown key 'permits_bypassed'"]),
         ("account: a\naccount: b\n", ["line 2", "'account' stands twice"]),
@@ -325,6 +325,28 @@ def test_refusal_never_quotes_a_secret(tmp_path: Path) -> None:
         tmp_path, {"DATABASE_URL": f"mysql://me:{HUSH}@h/x", "REDIS_URL": f"{HUSH}", "TRADING_MODE": "paper"}
     )
     assert HUSH not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("http://hooks.example.com/hush", "plain http is for loopback only"),
+        ("ftp://hooks.example.com/hush", "must be an https URL"),
+        ("hush", "must be an https URL"),
+    ],
+)
+def test_webhook_that_cannot_take_alerts_is_refused_and_never_quoted(tmp_path: Path, url: str, fault: str) -> None:
+    said = refusal(tmp_path, {"ALERT_WEBHOOK_URL": url})
+    assert fault in said
+    assert "hush" not in said
+    for good in ("https://hooks.example.com/hush", "http://127.0.0.1:9/hush"):
+        assert "hush" not in repr(load(tmp_path, {"ALERT_WEBHOOK_URL": good}))
+
+
+@pytest.mark.parametrize(("word", "state"), [("HALT", "halt"), (" Reduce_Only ", "reduce_only"), ("true", "true")])
+def test_kill_switch_of_the_environment_is_one_of_the_words(tmp_path: Path, word: str, state: str) -> None:
+    assert load(tmp_path, {"FILLONCE_KILL_SWITCH": word}).kill_switch.state == state
+    assert "refusing to guess" in refusal(tmp_path, {"FILLONCE_KILL_SWITCH": "maybe"})
 
 
 def test_secrets_compare_by_value_and_kind() -> None:

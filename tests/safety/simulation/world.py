@@ -29,13 +29,15 @@ from app.job_safety.circuit_breaker import BreakerPolicy, Breakers
 from app.job_safety.effect import GateMode
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.faults import Faults
+from app.job_safety.kill_switch import KillSource, KillState
 from app.job_safety.lease_keeper import LeaseKeeper
 from app.job_safety.outcome import Venue
 from app.job_safety.rate_limit import Pause, RateGate, RatePolicy
 from app.job_safety.side_effect_guard import SideEffectGuard, Token
 from app.job_safety.state import DOUBTFUL, IntentState
-from app.journal import attempts, followups, intents, meta, restore, schema
+from app.journal import attempts, followups, intents, kill_latches, meta, restore, schema
 from app.journal.engine import Journal
+from app.journal.kill_latches import Change
 from app.journal.rows import AttemptRow, IntentRow, intent_row
 from app.observability.recorder import Recorder
 from app.producer.terms import Terms
@@ -227,7 +229,8 @@ class World:
     def set_kill_state(self, state: str) -> None:
         """Latch the kill switch in the journal."""
         with self.journal.write() as connection:
-            meta.set_kill_state(connection, state=state, reason="test")
+            wanted = Change(source=KillSource.OPERATOR, state=KillState(state), actor="test", reason="test")
+            kill_latches.change(connection, wanted, now_ms=self.clock.now_ms())
 
     def snapshot(self) -> dict[Table, list[dict[str, Any]]]:
         """Return everything in the journal, as a backup would hold it."""

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
-down_revision = "0001"
+down_revision = "0003"
 
 _RETRIED = sa.text("attempt > 1")
 _RETRIED_AND_FINISHED = sa.text("attempt > 1 AND finished_at_ms IS NOT NULL")

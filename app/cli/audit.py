@@ -1,0 +1,99 @@
+"""`fillonce audit`: who did what and why, and whether the trail is still what was written."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Final
+
+import typer
+
+from app.cli import exit_codes
+from app.cli.output import as_json, as_table, emit, iso, say
+from app.cli.typers import plain_typer
+
+_TABLE_LIMIT: Final = 50
+_COLUMNS: Final = ("seq", "at", "actor", "action", "subject", "from", "to", "why")
+
+app = plain_typer(no_args_is_help=True)
+
+
+@app.callback()
+def audit() -> None:
+    """Show and verify the trail of every operator action."""
+
+
+@app.command("list")
+def list_(
+    *,
+    subject: Annotated[
+        str | None, typer.Option("--subject", help="Only of this: kill_switch, an intent's key, …")
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=1, help=f"The newest so many. With --json all, else {_TABLE_LIMIT}, if not given."),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+) -> None:
+    """List what was done, oldest first.
+
+    Example:
+      fillonce audit list --subject kill_switch
+    """
+    from app.cli.opening import books  # lazy: --help needs no database
+    from app.journal import audit as trail
+
+    shown = limit if json_ or limit is not None else _TABLE_LIMIT
+    with books() as opened, opened.journal.read() as connection:
+        rows = [
+            {**asdict(row), "at": iso(row.at_ms), "detail": json.loads(row.detail)}
+            for row in trail.newest(connection, subject=subject, limit=shown)
+        ]
+    if json_:
+        emit(as_json(row) for row in rows)
+        return
+    table = [{**row, **{name: row["detail"].get(name) for name in ("from", "to", "why")}} for row in rows]
+    emit(as_table(list(_COLUMNS), [[row[name] for name in _COLUMNS] for row in table]))
+    if limit is None and len(rows) == _TABLE_LIMIT:
+        say(f"the newest {_TABLE_LIMIT}; --limit shows more")
+
+
+@app.command("verify")
+def verify(
+    *,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            "--head", metavar="SEQ:HASH", help="A head as it was noted earlier; the trail must still hold it."
+        ),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Verify the trail: no row changed, missing (at its end too), added or moved. Prints its head, to be noted.
+
+    Exit code: 0 nothing is wrong, 1 something is.
+
+    Example:
+      fillonce audit verify
+    """
+    from app.cli.opening import books  # lazy: --help needs no database
+    from app.journal import audit as trail
+
+    noted = None if head is None else _noted(head)
+    with books() as opened, opened.journal.read() as connection:
+        problems = trail.verify(connection, head=noted)
+        last = trail.last(connection)
+    found = {"rows": last.seq if last else 0, "head": last.head if last else None, "problems": problems}
+    if json_:
+        emit([as_json(found)])
+    else:
+        emit(problems or [f"{found['rows']} rows, head {found['head']}"])
+    if problems:
+        say("the trail is not what was written")
+        raise typer.Exit(exit_codes.FAILED)
+    say("the trail is whole")
+
+
+def _noted(text: str) -> tuple[int, str]:
+    seq, _, hash_ = text.partition(":")
+    if not (seq.isascii() and seq.isdigit() and len(seq) <= 18 and hash_):
+        raise typer.BadParameter(f"{text[:80]!r} is not SEQ:HASH, as `audit verify` prints it", param_hint="--head")
+    return int(seq), hash_
