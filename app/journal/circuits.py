@@ -1,11 +1,12 @@
-"""The history of circuits: every change is a row of the audit trail, once."""
+"""The history of circuits: every change is a row of the audit trail and an alert, once."""
 
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
 
 from app.job_safety.circuit_changes import CircuitChange
-from app.journal import audit, schema
+from app.journal import alerts, audit, schema
+from app.journal.alerts import Alert, Severity
 from app.journal.audit import AuditRow
 from app.journal.sql import insert_ignore
 
@@ -13,7 +14,7 @@ SUBJECT = "circuit:"
 
 
 def append(connection: Connection, change: CircuitChange, *, now_ms: int) -> bool:
-    """Write `change` into the audit trail unless it is there; return whether it is new.
+    """Write `change` into the audit trail and its alert into the outbox, once; return whether it is new.
 
     The mark that it was taken commits with the row: a drainer that is killed in between, or two at once, double none.
     """
@@ -34,7 +35,20 @@ def append(connection: Connection, change: CircuitChange, *, now_ms: int) -> boo
             "config_hash": change.config_hash,
         },
     )
+    alerts.raise_alert(connection, _alert(change), now_ms=now_ms)
     return True
+
+
+def _alert(change: CircuitChange) -> Alert:
+    is_open = change.to_state == "open"
+    return Alert(
+        name="circuit_changed",
+        severity=Severity.CRITICAL if is_open else Severity.WARNING,
+        summary=f"circuit {change.job_type}: {change.from_state} to {change.to_state} by {change.by}: {change.why}",
+        labels={"job_type": change.job_type, "to_state": change.to_state},
+        values={"action": change.action, "from": change.from_state, "by": change.by, "why": change.why},
+        occurrence=change.key,
+    )
 
 
 def history(connection: Connection, job_types: Sequence[str], *, limit: int) -> list[AuditRow]:

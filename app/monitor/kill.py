@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping
 
-from app.job_safety.kill_switch import KillState
+from app.job_safety.kill_switch import KillSource, KillState
 from app.journal.meta import Meta
 
-REDIS_KEY = "redis_key"
 JOURNAL = "journal"
 
 
-def sources(*, key: KillState | None, stamp: Meta | None) -> Mapping[str, KillState]:
-    """Return what each source says: the Redis key, and the journal's latch. None: it could not be read."""
+def sources(*, key: KillState | None, stamp: Meta | None, here: Mapping[str, KillState]) -> Mapping[str, KillState]:
+    """Return what each source says: the Redis key, file and environment, and the journal's latches together.
+
+    None: it could not be read.
+    """
     return {
-        REDIS_KEY: KillState.REDUCE_ONLY if key is None else key,
+        KillSource.REDIS_KEY.value: KillState.REDUCE_ONLY if key is None else key,
+        **{str(name): state for name, state in here.items()},
         JOURNAL: KillState.REDUCE_ONLY if stamp is None else KillState(stamp.kill_state),
     }

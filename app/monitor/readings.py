@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.clock import from_ms
-from app.composition import guard_names
+from app.composition import guard_names, kill_sources_here
 from app.delivery import QueueState
 from app.job_safety import kill_switch
 from app.job_safety.circuit_breaker import BreakerStatus
@@ -101,7 +101,9 @@ class Reading:
     def kill(self) -> Mapping[str, KillState]:
         """What each source of the kill switch says."""
         return kill.sources(
-            key=self.redis.kill_key if self.redis else None, stamp=self.journal.stamp if self.journal else None
+            key=self.redis.kill_key if self.redis else None,
+            stamp=self.journal.stamp if self.journal else None,
+            here=kill_sources_here(self.settings)(),
         )
 
     @property

@@ -21,8 +21,9 @@ from app.job_safety.circuit_breaker import BreakerPolicy, Breakers, BreakerState
 from app.job_safety.circuit_changes import CircuitChange, CircuitChanges
 from app.job_safety.side_effect_guard import Gates
 from app.job_safety.state import IntentState
-from app.journal import audit, circuits, migrate
+from app.journal import audit, circuits, followups, migrate
 from app.journal.engine import Journal
+from app.journal.followups import ALERT
 from app.observability.log import make_logger
 from app.observability.recorder import Recorder
 from tests.support.gates import JOB, NAMES, Bench
@@ -248,12 +249,14 @@ def test_drainer_killed_at_either_side_of_its_commit_loses_and_doubles_no_change
         with journal.read() as connection:
             rows = circuits.history(connection, [JOB], limit=100)
             assert [json.loads(row.detail)["why"] for row in rows] == [f"change {number}" for number in range(5)]
+            told = followups.open_of_kind(connection, ALERT, now_ms=2**62, limit=100)
+            assert sorted(one.payload["values"]["why"] for one in told) == [f"change {number}" for number in range(5)]
             assert audit.verify(connection) == []
         journal.close()
 
 
 def drain(journal: Journal, changes: CircuitChanges, **options: Any) -> int:
-    record = Recorder(make_logger(), None, mode="paper", account="main")
+    record = Recorder(make_logger(), None, SystemClock(), mode="paper", account="main")
     return journal_changes(journal, changes, SystemClock(), record, **options)
 
 
