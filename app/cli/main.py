@@ -42,6 +42,7 @@ COMMANDS: Final[Mapping[str, Noun]] = MappingProxyType(
         "supervise": Noun(module="processes", attribute="supervise", summary="Run and watch all workers."),
         "reconcile": Noun(module="processes", attribute="reconcile", summary="Settle what is in doubt."),
         "sweep": Noun(module="processes", attribute="sweep", summary="Find what should be moving and is not."),
+        "dashboard": Noun(module="processes", attribute="dashboard", summary="Show the queues in a browser."),
         "exporter": Noun(module="processes", attribute="exporter", summary="Serve metrics and status over HTTP."),
         "retries": Noun(module="retries", summary="List and export the history of attempts."),
         "status": Noun(module="status", attribute="status", summary="Say how it stands."),

@@ -81,6 +81,20 @@ def sweep(*, once: Annotated[bool, typer.Option("--once", help="One round, then 
     become("workers.sweeper", ["--once"] if once else [])
 
 
+def dashboard(*, port: Annotated[int, typer.Option("--port", min=1, max=65_535, help="On 127.0.0.1.")] = 9181) -> None:
+    """Show queues, workers and jobs in a browser on this machine; nothing can be changed there.
+
+    Needs rq-dashboard: pip install 'fillonce[dashboard]'.
+
+    Example:
+      fillonce dashboard --port 9181
+    """
+    from app.cli.opening import sane_settings, tell_where  # lazy: --help needs no settings
+
+    tell_where(sane_settings(), needs_redis=True)
+    become("workers.dashboard", ["--port", str(port)])
+
+
 def exporter() -> None:
     """Serve /metrics, /status, /readyz and /healthz on METRICS_PORT until Ctrl-C.
 

@@ -14,7 +14,7 @@ from app.execution.limits import ensure_known
 from app.execution.open_alone import OpeningElsewhereError, open_alone
 from app.execution.recheck import RestoredLatelyError, look_up_first
 from app.execution.settle import Settled
-from app.intents import OrderIntent, from_canonical
+from app.intents import OrderIntent, describe, from_canonical
 from app.job_safety.admission import Admitted, Blocked, Done, EffectKind, Held
 from app.job_safety.circuit_breaker import job_type_of
 from app.job_safety.errors import InvariantViolatedError, LeaseLostError, StoreUnavailableError
@@ -289,7 +289,7 @@ def _release(context: ExecutionContext, key: str, token: Token, told: Told | Non
 
 def parcel_of(row: IntentRow) -> Parcel:
     """Return what delivers `row` to its queue."""
-    return Parcel(key=row.key, type=row.type, queue=row.queue, description=f"{row.type} {row.symbol or ''} {row.key}")
+    return Parcel(key=row.key, type=row.type, queue=row.queue, description=describe(row.content))
 
 
 __all__ = ["REDELIVER_AFTER_MS", "parcel_of", "reconcile_row", "run_order"]

@@ -3,6 +3,7 @@
 The canonical text of an intent is what two submissions under one key are compared by.
 """
 
+from app.intents.description import describe
 from app.intents.errors import IntentError
 from app.intents.fields import CONDITIONAL_TYPES, MAX_VALID_FOR_S
 from app.intents.models import (
@@ -33,6 +34,7 @@ __all__ = [
     "Trade",
     "canonical",
     "content_hash",
+    "describe",
     "from_canonical",
     "parse_intent",
 ]

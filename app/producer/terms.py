@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.delivery import URGENT, Parcel
-from app.intents import CancelIntent, Intent, LedgerIntent, OrderIntent, SignalIntent, canonical, content_hash
+from app.intents import CancelIntent, Intent, LedgerIntent, OrderIntent, SignalIntent, canonical, content_hash, describe
 from app.job_safety import keys
 from app.journal.intents import NewIntent
 
@@ -75,7 +75,4 @@ def queue_of(intent: Intent) -> str:
 
 def parcel(intent: Intent) -> Parcel:
     """Return what the queue is given; the description is for people at a dashboard."""
-    words = [intent.type, intent.key]
-    if isinstance(intent, OrderIntent):
-        words += [intent.side, intent.symbol, intent.venue]
-    return Parcel(key=intent.key, type=intent.type, queue=queue_of(intent), description=" ".join(words))
+    return Parcel(key=intent.key, type=intent.type, queue=queue_of(intent), description=describe(canonical(intent)))

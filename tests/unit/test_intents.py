@@ -13,6 +13,7 @@ from app.intents import (
     SignalIntent,
     canonical,
     content_hash,
+    describe,
     from_canonical,
     parse_intent,
 )
@@ -171,3 +172,32 @@ def test_a_cancel_names_its_order() -> None:
     intent = parse_intent(EVERY_TYPE[1])
     assert isinstance(intent, CancelIntent)
     assert intent.order_key == "o"
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        (
+            {"type": "order", "key": "sma-1", "symbol": "BTCUSDT", "side": "BUY", "quantity": "0.010"},
+            "order BTCUSDT BUY 0.01 MARKET usdm · sma-1",
+        ),
+        (
+            {"type": "order", "key": "x", "symbol": "ETHUSDT", "side": "SELL", "quantity": "2", "venue": "usdm",
+             "order_type": "STOP_MARKET", "stop_price": "2900.50", "reduce_only": True},
+            "order ETHUSDT SELL 2 STOP_MARKET at 2900.5 reduce-only usdm · x",
+        ),
+        ({"type": "cancel", "key": "c", "order_key": "sma-1"}, "cancel of sma-1 · c"),
+        ({"type": "ledger", "key": "l", "description": "fees", "entries": ENTRIES}, "ledger fees · l"),
+    ],
+)  # fmt: skip
+def test_a_description_says_symbol_side_quantity_and_key(fields: dict[str, object], line: str) -> None:
+    assert describe(canonical(parse_intent(fields))) == line
+
+
+@pytest.mark.parametrize("fields", EVERY_TYPE)
+def test_every_type_has_a_description_in_one_line(fields: dict[str, object]) -> None:
+    line = describe(canonical(parse_intent(fields)))
+    assert line.startswith(f"{fields['type']} ")
+    assert line.endswith(f" · {fields['key']}")
+    assert "\n" not in line
+    assert "None" not in line

@@ -1,0 +1,38 @@
+"""An intent in one line, for people at a dashboard. Nothing reads it back."""
+
+import json
+from typing import Any
+
+MAX_LENGTH = 200
+
+
+def describe(content: str) -> str:
+    """Return what a canonical text says in one line: `order BTCUSDT BUY 0.01 MARKET usdm · key`."""
+    fields: dict[str, Any] = json.loads(content)
+    words = [fields["type"], *_WORDS.get(fields["type"], _traded)(fields)]
+    line = " ".join(str(word) for word in words if word)
+    return f"{line[:MAX_LENGTH]} · {fields['key']}"
+
+
+def _ordered(fields: dict[str, Any]) -> list[Any]:
+    price = fields.get("price") or fields.get("stop_price")
+    return [
+        *(fields["symbol"], fields["side"], fields["quantity"], fields["order_type"]),
+        *(f"at {price}" if price else "", "reduce-only" if fields["reduce_only"] else "", fields["venue"]),
+    ]
+
+
+def _canceled(fields: dict[str, Any]) -> list[Any]:
+    return ["of", fields["order_key"]]
+
+
+def _posted(fields: dict[str, Any]) -> list[Any]:
+    return [fields["description"]]
+
+
+def _traded(fields: dict[str, Any]) -> list[Any]:
+    trade = fields["trade"]
+    return [fields["symbol"], trade["side"], trade["qty"], f"at {trade['price']}", fields["venue"]]
+
+
+_WORDS = {"order": _ordered, "signal": _ordered, "cancel": _canceled, "ledger": _posted}
