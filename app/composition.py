@@ -251,6 +251,7 @@ def guard_names(settings: Settings) -> GuardNames:
         mode=settings.mode.value,
         account=settings.account,
         breaker_namespace=settings.guard.breaker_namespace,
+        rate_namespace=settings.guard.rate_namespace,
     )
 
 

@@ -16,10 +16,12 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from app.clock import Clock
-from app.delivery import Delivery
+from app.delivery import QUEUES, Delivery
 from app.exchange.config import GatewayConfig
 from app.exchange.gateway import ExchangeGateway
 from app.job_safety.errors import TerminalError
+from app.job_safety.redis_facts import Names
+from app.job_safety.redis_safety import MIB, RedisLimits
 from app.journal import meta, migrate
 from app.journal.engine import Journal
 from app.settings import Settings, TradingMode, load_settings
@@ -35,6 +37,8 @@ PAPER_KEY: Final = "paper"
 PAPER_SECRET: Final = "paper-secret"  # noqa: S105 - of an exchange of play money on this machine
 
 SENTINEL_SCHEME: Final = "redis+sentinel"
+OTHER_PREFIXES: Final = ("metrics:", "delivery:")
+"""Keys of ours in Redis whose place is not configured."""
 
 
 class NoExchangeError(TerminalError):
@@ -170,6 +174,33 @@ def connect_redis(url: str, *, timeout_s: float = REDIS_TIMEOUT_S, kind: type[Re
     if urlsplit(url).scheme == SENTINEL_SCHEME:
         return _sentinel(url, options, kind)
     return kind.from_url(url, **options)
+
+
+def redis_names(settings: Settings) -> Names:
+    """Return which keys in Redis are ours."""
+    guard, own = settings.guard, f"{settings.mode.value}:{settings.account}"
+    return Names(
+        guards=f"{guard.namespace}:{own}:",
+        own=(
+            *(guard.namespace, guard.breaker_namespace, guard.rate_namespace, guard.kill_switch_key),
+            settings.redis_safety.status_key,
+            *OTHER_PREFIXES,
+        ),
+        probe=f"{guard.namespace}:{own}:probe",
+        queues=frozenset(QUEUES),
+    )
+
+
+def redis_limits(settings: Settings) -> RedisLimits:
+    """Return what counts as too much or too little in Redis."""
+    safety = settings.redis_safety
+    return RedisLimits(
+        guard_budget_bytes=safety.memory_budget_mb * MIB,
+        min_headroom_bytes=safety.min_headroom_mb * MIB,
+        max_clock_skew_ms=safety.max_clock_skew_ms,
+        max_replica_lag_s=safety.max_replica_lag_s,
+        expects_limit=settings.stores.redis_url is not None,
+    )
 
 
 def make_gateway(settings: Settings, clock: Clock) -> ExchangeGateway:

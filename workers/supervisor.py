@@ -15,14 +15,17 @@ from functools import partial
 from types import FrameType
 from typing import Final
 
+from app.clock import SystemClock
 from app.delivery import QUEUES
+from app.job_safety.errors import StoreUnavailableError, TerminalError
 from app.observability.log import make_logger
 from app.settings import Settings, SettingsError
-from app.wiring import settings_from_environment
+from app.wiring import connect_redis, redis_url, settings_from_environment
 from workers import children
 from workers.identity import new_owner
 from workers.keeper import run_keeper
 from workers.patience import run_with_stores
+from workers.redis_watch import check_before_work
 from workers.rescue import run_rescue
 from workers.shared import owner_of, run_shared
 from workers.worker import run_worker
@@ -250,16 +253,49 @@ def worker_counts(settings: Settings, text: str) -> dict[str, int]:
     return counts
 
 
+class _Logged:
+    """Tells by the log alone: a recorder would keep counters, which is the children's affair."""
+
+    def event(self, name: str, *, count: bool = True, level: str = "info", **fields: object) -> None:
+        """Log `name` with `fields`."""
+        del count
+        getattr(make_logger(owner="supervisor"), level)(name, **fields)
+
+
+def check_redis(settings: Settings) -> None:
+    """Look at Redis once before anything starts, and leave no connection open: children would share it.
+
+    Raises:
+        TerminalError: in mode live on a Redis that is not safe to trade on, or there is no private one to start.
+        StoreUnavailableError: the private one does not answer.
+    """
+    clock = SystemClock()
+    client = connect_redis(redis_url(settings, clock))
+    try:
+        check_before_work(client, settings, clock, _Logged())
+    finally:
+        client.close()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the supervisor from the command line."""
     parser = argparse.ArgumentParser(prog="python -m workers.supervisor", description="Run the whole system here.")
     parser.add_argument("--workers", default="", help="processes per queue, such as orders=4,urgent=1")
     parsed = parser.parse_args(arguments)
     try:
-        counts = worker_counts(settings_from_environment(), parsed.workers)
+        settings = settings_from_environment()
+        counts = worker_counts(settings, parsed.workers)
     except (SettingsError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    try:
+        check_redis(settings)
+    except StoreUnavailableError as error:
+        sys.stderr.write(f"{error}\n")
+        return 3
+    except TerminalError as error:  # an unsafe Redis, or a private one that cannot be started
+        sys.stderr.write(f"{error}\n")
+        return 1
     return Supervisor(roles_of(counts)).run()
 
 

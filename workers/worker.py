@@ -29,6 +29,7 @@ from app.journal import intents
 from app.wiring import Installation, connect_redis
 from workers import jobs
 from workers.identity import new_owner
+from workers.redis_watch import check_before_work
 from workers.safety_job import REFUSED_KEY, RefusedJobError, SafetyJob
 
 WORKER_TTL_S: Final = 60
@@ -93,9 +94,12 @@ class SafetyWorker(SimpleWorker):
         Raises:
             ForeignQueueError: the queue is another journal's.
             StoreUnavailableError: Redis cannot hand out work.
+            UnsafeRedisError: in mode live, on a Redis that is not safe to trade on.
         """
         self.installation.delivery.claim()
         self.context = compose(self.installation, self.name)
+        here = self.installation
+        check_before_work(here.redis, here.settings, here.clock, self.context.record)
         jobs.CONTEXT.set(self.context)
         options.setdefault("logging_level", "WARNING")
         try:

@@ -82,9 +82,10 @@ def _redis(settings: "Settings") -> Iterator[Finding]:
     from app.job_safety.kill_switch import parse
     from app.wiring import connect_redis, redis_url
 
+    clock = SystemClock()
     try:
-        with connect_redis(redis_url(settings, SystemClock())) as client:
-            yield from look(client)
+        with connect_redis(redis_url(settings, clock)) as client:
+            yield from look(client, settings, clock)
             key = KillKey(client, settings.guard.kill_switch_key)
             yield from _kill_source(f"the Redis key {key.name}", parse(key.read()))
     except ValueError:

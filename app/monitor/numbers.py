@@ -46,6 +46,7 @@ def samples(reading: Reading) -> Iterator[Sample]:
         yield from _circuits(reading.redis)
         yield from _fill_ratio(reading.redis)
         yield from _blocks(reading.redis)
+        yield from _safety(reading.redis)
     if reading.journal is not None:
         yield from _open(reading, reading.journal)
         yield from _tallies(reading.journal, reading.redis)
@@ -101,6 +102,17 @@ def _pauses(redis: RedisReading) -> Iterator[Sample]:
         pause = redis.pauses.get(venue.value)
         left = 0.0 if pause is None else float("inf") if pause.for_ms is None else pause.for_ms / 1000
         yield _one(c.PAUSE, left, venue.value)
+
+
+def _safety(redis: RedisReading) -> Iterator[Sample]:
+    if redis.ledger is not None:
+        for asset, difference in redis.ledger.differences.items():
+            yield _one(c.LEDGER_DIFFERENCE, float(difference), asset)
+    if redis.safety is None:
+        return
+    yield _one(c.REDIS_CHECKED, redis.safety.at_ms / 1000)
+    for finding in redis.safety.findings:
+        yield _one(c.REDIS_SAFETY, 1, finding.check, finding.level.value)
 
 
 def _circuits(redis: RedisReading) -> Iterator[Sample]:

@@ -28,6 +28,8 @@ from app.monitor.clocks import ClockReading
 from app.observability import counted
 from app.observability.buffer import CountNames
 from app.observability.counted import Counted
+from app.observability.ledger_status import LedgerStatus, ledger_key, read_ledger
+from app.observability.redis_status import RedisStatus, read_status, status_key
 from app.settings import Settings
 from app.wiring import Installation
 
@@ -82,6 +84,10 @@ class RedisReading:
     queues: Mapping[str, QueueReading]
     pauses: Mapping[str, PauseReading]
     """Closed venues only."""
+    safety: RedisStatus | None
+    """What the keeper last found about Redis; None if nobody has looked lately."""
+    ledger: LedgerStatus | None
+    """By how much the wallets differed when the keeper last looked; None as above."""
     breakers: Sequence[BreakerStatus]
 
 
@@ -206,6 +212,10 @@ def _read_redis(installation: Installation, redis: Redis, now_ms: int) -> RedisR
         breakers=breakers.read(redis, settings),
         queues={name: _queue(seen, now_ms) for name, seen in installation.delivery.look(redis).items()},
         pauses=_pauses(redis, {venue.value: names.pauses(venue.value) for venue in Venue}),
+        ledger=read_ledger(redis, ledger_key(mode=installation.mode, account=installation.account)),
+        safety=read_status(
+            redis, status_key(settings.redis_safety.status_key, mode=installation.mode, account=installation.account)
+        ),
     )
 
 

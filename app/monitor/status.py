@@ -49,6 +49,7 @@ def status(reading: Reading) -> dict[str, Any]:
         else {"intents": _seconds(journal.lag.intents_ms), "followups": _seconds(journal.lag.followups_ms)},
         "retries": _retries(reading),
         "stores": _stores(reading),
+        "redis_safety": _redis_safety(reading),
     }
 
 
@@ -85,6 +86,19 @@ def _gates(reading: Reading) -> dict[str, Any] | None:
     return {
         f"pause_{venue}": {"why": pause.why, "for_s": _seconds(pause.for_ms)}
         for venue, pause in reading.redis.pauses.items()
+    }
+
+
+def _redis_safety(reading: Reading) -> dict[str, Any] | None:
+    if reading.redis is None or reading.redis.safety is None:
+        return None
+    found = reading.redis.safety
+    return {
+        "level": found.level.value,
+        "findings": [
+            {"check": one.check, "level": one.level.value, "detail": one.detail, "remedy": one.remedy}
+            for one in found.findings
+        ],
     }
 
 
@@ -147,6 +161,8 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield from _circuit_lines(one)
     for name, store in told["stores"].items():
         yield f"{'up' if store['up'] else 'DOWN':<13} {name}{': ' + store['error'] if store['error'] else ''}"
+    for one in (told["redis_safety"] or {}).get("findings", ()):
+        yield f"redis {one['level']:<7} {one['check']}: {one['detail']}: {one['remedy']}"
     for name in ("in_doubt", "quarantined"):
         yield from _waiting_lines(name.replace("_", " "), told[name])
     yield from _queue_lines(told)

@@ -232,6 +232,18 @@ TRIPS = _counter("trader_circuit_breaker_trips_total", "Times a circuit opened",
 # Stores, queues, processes
 
 STORE_UP = _gauge("store_up", "1 if it answered: journal, redis", "store", feature="S2.17")
+REDIS_SAFETY = _gauge(
+    "redis_safety_findings", "1 for each thing that is not well with Redis, by level: warn, fail", "check", "level",
+    feature="S2.32", origin=Origin.REDIS,
+)  # fmt: skip
+REDIS_CHECKED = _gauge(
+    "redis_safety_checked_timestamp_seconds", "When the keeper last asked Redis whether it is safe", feature="S2.32",
+    origin=Origin.REDIS,
+)  # fmt: skip
+LEDGER_DIFFERENCE = _gauge(
+    "ledger_recon_difference", "Wallets of the books less those of the exchange: must be 0", "asset", feature="S2.26",
+    origin=Origin.REDIS,
+)  # fmt: skip
 CLOCK_KNOWN = _gauge(
     "exchange_clock_known", "1 if the exchange's time is known well enough to pin a timestamp", "venue",
     feature="S2.17",
@@ -245,7 +257,7 @@ JOURNAL_LAG = _gauge(
     feature="S2.17",
 )  # fmt: skip
 DUTY_RUN = _gauge(
-    "duty_last_run_timestamp_seconds", "When a duty was last done: sweep, reconcile, kill_mirror", "duty",
+    "duty_last_run_timestamp_seconds", "When a duty was last done: sweep, reconcile, kill_mirror, ledger", "duty",
     feature="S2.27", origin=Origin.REDIS,
 )  # fmt: skip
 INFO = _gauge("fillonce_info", "1; its labels say what runs here", "version", "mode", "account", feature="S2.17")

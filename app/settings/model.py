@@ -134,6 +134,7 @@ class Guard(Group):
     result_ttl_s: Seconds = 259_200
     namespace: Namespace = "idempotency:effect"
     breaker_namespace: Namespace = "circuit_breaker"
+    rate_namespace: Namespace = "rate_limit"
     kill_switch_key: Namespace = "quantum:global:kill_switch"
 
 
@@ -232,6 +233,21 @@ class AlertSettings(Group):
     """An alert that could not be delivered for so long is given up, visibly."""
 
 
+class RedisSafety(Group):
+    """What counts as a safe Redis, and how often it is looked at."""
+
+    interval_s: Annotated[int, Field(ge=1, le=3600)] = 15
+    memory_budget_mb: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    """What all guards together may take."""
+    min_headroom_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 64
+    """Below this much free memory there is a warning, whatever the percentage."""
+    max_clock_skew_ms: Ms = 1000
+    max_replica_lag_s: Seconds = 10
+    sample_keys: Annotated[int, Field(ge=0, le=10_000)] = 200
+    """Keys drawn at random to estimate what the guards take; 0: not measured."""
+    status_key: Namespace = "redis_safety"
+
+
 class Metrics(Group):
     """What is counted, the exporter, and when retries are a spike or odd."""
 
@@ -292,6 +308,7 @@ class Settings(Group):
     workers: Workers = Workers()
     sweep: Sweep = Sweep()
     poll: Poll = Poll()
+    redis_safety: RedisSafety = RedisSafety()
     metrics: Metrics = Metrics()
     kill_switch: KillSwitchSettings = KillSwitchSettings()
     alerts: AlertSettings = AlertSettings()

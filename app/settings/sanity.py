@@ -159,11 +159,11 @@ def _redis(settings: Settings) -> Iterator[Problem]:
             text="results would be forgotten while their intent may still be in doubt",
             remedy=f"above horizons.quarantine_after_ms ({horizons.quarantine_after_ms})",
         )
-    names = [guard.namespace, guard.breaker_namespace, guard.kill_switch_key]
+    names = [guard.namespace, guard.breaker_namespace, guard.rate_namespace, guard.kill_switch_key]
     if len(set(names)) != len(names):
         yield Problem(
             field="guard.namespace",
-            text="guards, breakers and kill switch share a name in Redis",
+            text="guards, breakers, limits and kill switch share a name in Redis",
             remedy="give each its own",
         )
 

@@ -1,6 +1,7 @@
 """Workers as RQ runs them: what they refuse, how they stop, and that trouble with Redis loses and repeats no order."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,6 +79,59 @@ def work_off(here: System) -> str:
     """Run a worker until its queue is empty; return what it wrote."""
     here.run("worker", "orders", "--burst")
     return here.processes[-1].words()
+
+
+# On whose Redis it runs
+
+
+def test_an_order_is_booked_with_the_redis_rights_that_the_guide_gives(here: System) -> None:
+    """And with no right of those that can hurt everybody: CONFIG, FLUSHALL, KEYS, ACL."""
+    guide = (ROOT / "docs/how-to/use-your-own-redis-and-postgres.md").read_text()
+    (rule,) = re.findall(r"^ACL SETUSER (.*)$", guide, flags=re.MULTILINE)
+    here.redis.client().execute_command("ACL", "SETUSER", *rule.split())
+    try:
+        here.environment["REDIS_URL"] = f"redis://fillonce:PASSWORD@127.0.0.1:{here.redis.port}/0"
+        here.start_all()
+        here.order("with-few-rights")
+        here.wait_until_booked("with-few-rights")
+        said = here.cli("doctor", "--json")
+        assert '"check": "redis scripts", "level": "ok"' in said
+        assert '"check": "redis database", "level": "ok"' in said, "every key of ours is known as ours"
+        assert '"fail"' not in said
+    finally:
+        here.redis.client().execute_command("ACL", "DELUSER", "fillonce")
+
+
+def test_a_worker_tells_what_is_not_safe_about_its_redis(here: System, redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    said = work_off(here)
+    assert '"event": "redis_unsafe"' in said
+    assert '"check": "eviction"' in said
+
+
+def test_the_supervisor_and_its_keeper_tell_what_is_not_safe_about_their_redis(
+    here: System, redis_server: RedisServer
+) -> None:
+    with redis_server.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    one = here.start("supervisor")
+    here.until(lambda: "redis_safety:paper:main" in one_key(here), "the keeper to look")
+
+    def have_told(owner: str) -> bool:
+        lines = one.words().splitlines()
+        return any('"check": "eviction"' in line and owner in line for line in lines)
+
+    here.until(lambda: have_told('"owner": "supervisor"'), "the supervisor to tell")
+    here.until(lambda: have_told("-watch"), "the keeper to tell")
+    with redis_server.client() as client:
+        status = client.get("redis_safety:paper:main")
+    assert '"level": "fail"' in str(status)
+
+
+def one_key(here: System) -> list[str]:
+    with here.redis.client() as client:
+        return [str(name) for name in client.keys("redis_safety:*")]
 
 
 # What does not run
