@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -182,28 +183,32 @@ def test_the_python_asked_for_is_taken_and_no_other_in_its_place(tmp_path: Path)
 # --- ops --------------------------------------------------------------------------------------------------------------
 
 
+_ROUTES = """case "$*" in
+    *severity=critical) echo pager,slack;; *severity=warning) echo slack;; *severity=info) echo slack-quiet;;
+    *severity=none) echo watchdog;;
+esac"""
+_EXPOSED = 'case "$1" in security) echo "Overall exposure level for $4: {} X";; esac'
+
+
 def test_files_for_operation_are_checked_by_their_own_tool(tmp_path: Path) -> None:
     """With stand-ins for the tools: what they are asked, and that their no is a no."""
-    (tmp_path / "ops" / "prometheus").mkdir(parents=True)
-    script = tmp_path / "ops" / "check-ops.sh"
-    script.write_text((ROOT / "ops" / "check-ops.sh").read_text())
+    shutil.copytree(ROOT / "ops", tmp_path / "ops")
     path = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
-    assert "nothing to check" in _run("bash", script, environment=path).stdout
 
-    (tmp_path / "ops" / "prometheus" / "a.rules.yml").touch()
-    _program(tmp_path / "bin" / "promtool", 'echo "asked: $*"')
-    checked = _run("bash", script, environment=path)
-    assert "asked: check rules prometheus/a.rules.yml\n" in checked.stdout
-    assert checked.returncode == 0, checked.stderr
+    def checked(**stand_ins: str) -> "subprocess.CompletedProcess[str]":
+        good = {"promtool": 'echo "asked: $*"', "amtool": _ROUTES, "systemd_analyze": _EXPOSED.format("2.5")}
+        for name, body in {**good, **stand_ins}.items():
+            _program(tmp_path / "bin" / name.replace("_", "-"), body)
+        return _run("bash", tmp_path / "ops" / "check-ops.sh", environment=path)
 
-    (tmp_path / "ops" / "systemd").mkdir()
-    (tmp_path / "ops" / "systemd" / "a.service").touch()
-    _program(tmp_path / "bin" / "systemd-analyze", "echo 'Unknown key, ignoring' >&2")
-    assert _run("bash", script, environment=path).returncode == 1
-
-    _program(tmp_path / "bin" / "systemd-analyze", "exit 0")
-    _program(tmp_path / "bin" / "promtool", "exit 1")
-    assert _run("bash", script, environment=path).returncode == 1
+    well = checked()
+    assert well.returncode == 0, well.stderr
+    assert "asked: check rules prometheus/fillonce.rules.yml\n" in well.stdout
+    assert "asked: test rules prometheus/fillonce.test.yml\n" in well.stdout
+    assert checked(promtool="exit 1").returncode == 1
+    assert checked(amtool="echo pager").returncode == 1, "an alert that goes to others"
+    assert checked(systemd_analyze="echo 'Unknown key, ignoring' >&2").returncode == 1
+    assert checked(systemd_analyze=_EXPOSED.format("2.6")).returncode == 1
 
 
 # --- what is written --------------------------------------------------------------------------------------------------
