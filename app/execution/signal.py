@@ -3,7 +3,7 @@
 from app.delivery import Parcel
 from app.exchange.errors import ExchangeQueryError
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
-from app.intents import MAX_VALID_FOR_S, OrderIntent, SignalIntent, canonical, content_hash, from_canonical
+from app.intents import MAX_VALID_FOR_S, OrderIntent, SignalIntent, canonical, content_hash, describe, from_canonical
 from app.job_safety.errors import InvariantViolatedError
 from app.job_safety.keys import client_order_id, digest
 from app.job_safety.outcome import Venue
@@ -72,14 +72,8 @@ def run_signal(context: ExecutionContext, key: str) -> str:
     context.record.event(
         "signal_became_order", level="debug", key=key, order=order.key, symbol=order.symbol, side=order.side
     )
-    context.hand_over([Parcel(key=new.key, type="order", queue=new.queue, description=describe(order))])
+    context.hand_over([Parcel(key=new.key, type="order", queue=new.queue, description=describe(new.content))])
     return reason
-
-
-def describe(order: OrderIntent) -> str:
-    """Return an order in the words of a dashboard."""
-    price = f" @ {order.price}" if order.price is not None else ""
-    return f"{order.side} {order.quantity} {order.symbol} {order.order_type}{price} ({order.key})"
 
 
 def _order_key(signal_key: str) -> str:
