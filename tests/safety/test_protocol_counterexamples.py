@@ -3,20 +3,21 @@ goes red. The exchange is a model with a history of its own, and time moves only
 """
 
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from redis import Redis
 
 from app.execution.evidence import KnownOrders, Wanted, read_listing
+from app.execution.kill import KillSwitch
 from app.intents import CancelIntent
 from app.job_safety.errors import IllegalTransitionError
 from app.job_safety.keys import CLIENT_ORDER_ID_PREFIX
+from app.job_safety.kill_key import KillKey
 from app.job_safety.state import IntentState, advance
 from app.journal import schema
-from app.wiring import Installation
 from tests.safety.simulation.exchange import QUERIES
-from tests.safety.simulation.ports import NAMES
+from tests.safety.simulation.ports import NAMES, RedisOf
 from tests.safety.simulation.world import LONG, SYMBOL, World
 from workers.kill_mirror import KillMirror
 
@@ -241,8 +242,13 @@ def test_kill_switch_set_after_admission_and_flushed_stops_the_order(world: Worl
     world.order()
     worker = world.worker("k1")
     world.run_until(worker, "journal:begin")
-    settings = SimpleNamespace(guard=SimpleNamespace(kill_switch_key=NAMES.kill_switch))
-    mirror = KillMirror(cast("Installation", SimpleNamespace(redis=world.redis, settings=settings)), world.hand)
+    key = KillKey(cast("Redis", RedisOf(world, world.hand_process)), NAMES.kill_switch)
+    mirror = KillMirror(
+        KillSwitch(
+            journal=world.journal, key=key, read_here=dict, clock=world.clock, record=world.hand.record,
+            owner="mirror", config_hash="",
+        )
+    )  # fmt: skip
     world.redis.set(NAMES.kill_switch, "true")
     assert mirror.look()
     world.redis.flushall()
