@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from app.composition import guard_names
+from app.composition import guard_names, make_breakers
 from app.delivery import Parcel
 from app.job_safety.admission import Admission, Admitted, Done, EffectKind
+from app.job_safety.circuit_breaker import BreakerState
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.faults import FaultPoint
 from app.job_safety.side_effect_guard import Token
@@ -251,6 +252,8 @@ def test_ttl_expiry_race_late_owner_sends_nothing(lab: Arena) -> None:
 def test_metrics_during_concurrent_retries_count_each_of_twenty_once(lab: Arena) -> None:
     keys = [f"metric-{number:02d}" for number in range(20)]
     lab.here.exchange.faults(*(strike_once(lab, key, **THROTTLED) for key in keys))
+    # Twenty refusals in a row would open the circuit, and the rest would wait; here each is to be tried.
+    make_breakers(lab.here.installation).override("order_usdm", BreakerState.CLOSED, by="test", reason="count all")
     lab.submit([market(key) for key in keys])
     for worker in [lab.here.start("worker", "orders", "--burst") for _ in range(4)]:
         assert worker.wait(60) == 0
