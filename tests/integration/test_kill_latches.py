@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import insert, select, text
+from alembic import command
+from sqlalchemy import select, text
 
 from app.job_safety.kill_switch import KillSource, KillState
 from app.journal import audit, followups, kill_latches, meta, migrate, schema
@@ -123,21 +124,17 @@ def test_journal_of_the_first_schema_goes_on_to_hold_what_it_held(
     database_url: str, state: str, reason: str, source: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = Journal(database_url)
-    migrate.upgrade(journal)
-    meta.claim(journal, account="main", mode="paper", now_ms=1)
-    rows = [
-        {"seq": 1, "at_ms": 1, "actor": "a", "action": "b", "subject": "c", "detail": "{}", "previous_hash": "p",
-         "hash": "h"}
-    ]  # fmt: skip
-    with journal.write() as connection:  # back to the first schema
-        connection.execute(text("DROP TABLE kill_latches"))
-        connection.execute(text("DROP TABLE audit_anchor"))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
-        connection.execute(insert(schema.audit), rows)
+    with monkeypatch.context() as first:  # as the first version made it
+        upgrade = command.upgrade
+        first.setattr(command, "upgrade", lambda config, _: upgrade(config, "0001"))
+        migrate.upgrade(journal)
+    columns = "installation, account, mode, created_at_ms, kill_state, kill_reason"
+    with journal.write() as connection:
         connection.execute(
-            text("UPDATE journal_meta SET kill_state = :state, kill_reason = :reason"),
+            text(f"INSERT INTO journal_meta (id, {columns}) VALUES (1, 'i', 'main', 'paper', 1, :state, :reason)"),
             {"state": state, "reason": reason},
         )
+        connection.execute(text("INSERT INTO audit VALUES (1, 1, 'a', 'b', 'c', '{}', 'p', 'h')"))
     assert migrate.upgrade(journal)
     with journal.read() as connection:
         held = [(latch.source.value, latch.state.value, latch.reason) for latch in kill_latches.held(connection)]

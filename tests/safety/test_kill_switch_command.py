@@ -309,6 +309,21 @@ def test_command_returns_only_when_what_was_on_the_wire_has_settled(anywhere: Sy
     assert "1 requests were on the wire; 1 have settled" in command.words()
 
 
+def test_command_says_so_when_time_runs_out_and_everything_is_stopped_all_the_same(here: System) -> None:
+    marker = here.folder / "stopped"
+    here.order("stuck", valid_for_s=300)
+    worker = here.start("worker", "orders", "--burst", faults=f"after_send=stop@{marker}")
+    here.until(marker.exists, "the worker to have sent")
+    code, words = ended(here, "kill-switch", "on", "--timeout", "1s", *WHO)
+    assert code == 1, words
+    assert "1 requests were on the wire; 0 have settled" in words
+    assert "time ran out after 1 s: 1 not settled: stuck" in words
+    assert latched(here) == "HALT"
+    worker.signal(signal.SIGCONT)
+    assert worker.wait() == 0
+    assert here.row("stuck").state == "FILLED"
+
+
 # Between admission and dispatch
 
 

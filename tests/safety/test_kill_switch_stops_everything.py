@@ -14,7 +14,7 @@ from app.intents import parse_intent
 from app.job_safety.state import SENDABLE
 from app.journal import attempts, intents
 from app.producer import Producer
-from tests.support.kill import KEY, WHO, begin_cli, kill_file, latched, latches, run_cli
+from tests.support.kill import KEY, WHO, kill_file, latched, latches, run_cli
 from tests.support.nursery import Nursery, Process
 from tests.support.paper_process import PaperProcess
 from tests.support.postgres import Postgres
@@ -30,7 +30,6 @@ PROMISED_MS = 500
 NOISE_MS = 2_500
 """What may lie between a socket and the exchange's own note of the time on a machine that is busy with other things."""
 
-SENDING = {"method": "POST", "path": "/fapi/v1/order"}
 STRICT = CONFIG.replace("pin_to_send_limit_ms: 1500", "pin_to_send_limit_ms: 500")
 
 
@@ -163,16 +162,3 @@ def test_nothing_leaves_once_the_switch_is_thrown(here: System, throw: Callable[
     here.until(lambda: latches(here) == {source: "HALT"}, "the latch to be in the journal")
     off(here, source)
     assert latches(here) == {}
-
-
-def test_command_says_so_when_time_runs_out_and_it_is_stopped_all_the_same(here: System) -> None:
-    here.exchange.faults({"action": "delay_reply_ms", "ms": 4000, "match": SENDING})
-    here.order("slow", valid_for_s=40)
-    here.wait_for_state("slow", "DISPATCHED")
-    one = begin_cli(here, "kill-switch", "on", "--timeout", "1s", *WHO)
-    assert one.wait() == 1, one.tail()
-    assert "time ran out after 1 s: 1 not settled: slow" in one.words()
-    assert latched(here) == "HALT"
-    here.exchange.faults()
-    here.wait_for_state("slow", "FILLED")
-    off(here, "operator")
