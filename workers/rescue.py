@@ -31,7 +31,7 @@ def rescue(installation: Installation, owner: str) -> list[str]:
     for parcel in parcels:
         guard.bury(parcel.type, parcel.key, owner)
     # Only what it had begun with can be what it died of; the rest waited its turn.
-    begun = [parcel.key for parcel in parcels if installation.delivery.was_started(parcel)]
+    begun = [parcel.key for parcel in parcels if installation.delivery.was_begun_by_the_dead(parcel)]
     with installation.journal.write() as connection:
         intents.count_deaths(connection, begun)
         deaths = {key: row.rescues for key in begun if (row := intents.find(connection, key)) is not None}
@@ -48,7 +48,11 @@ def _distinct(parcels: Sequence[Parcel]) -> list[Parcel]:
 
 def run_rescue(owner: str) -> int:
     """Rescue in a process of its own, started by the supervisor; return the exit code."""
-    installation = open_here()
+    try:
+        installation = open_here()
+    except StoreUnavailableError as error:
+        make_logger(owner="rescue").warning("rescue_failed", dead=owner, error=str(error))
+        return 3
     log = make_logger(owner="rescue", mode=installation.mode, account=installation.account)
     record = Recorder(
         log, installation.redis, installation.clock, mode=installation.mode, account=installation.account,

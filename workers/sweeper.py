@@ -68,7 +68,7 @@ def sweep(context: ExecutionContext, *, batch: int = BATCH, max_rescues: int = M
     waiting = _Waiting(context)
     lost = [row for row in due if not waiting.holds(parcel_of(row))]
     rescued = [row for row in lost if row.not_before_ms < (row.run_at_ms or 0) and not _is_in_hand(context, row)]
-    dead = [row for row in rescued if context.delivery.was_started(parcel_of(row))]
+    dead = [row for row in rescued if context.delivery.was_begun_by_the_dead(parcel_of(row))]
     poisoned = [row for row in rescued if _is_poison(row, max_rescues)]
     _look_again_later(context, due, dead, now_ms)
     quarantined = _quarantine(context, poisoned, now_ms)

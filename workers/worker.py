@@ -150,7 +150,7 @@ def _sent_once(connection: Redis | None, installation: Installation) -> Redis:
 def _in_one_line(record: logging.LogRecord) -> bool:
     """Say of a store that is away what it said; where in RQ we heard of it helps nobody."""
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, RedisError):
+    if isinstance(error, RedisError | StoreUnavailableError):
         record.msg, record.args = f"{record.getMessage()} {type(error).__name__}: {error}", ()
         record.exc_info = None
     return True

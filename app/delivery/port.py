@@ -137,17 +137,21 @@ class Delivery:
             raise StoreUnavailableError(f"redis: {error}") from error
         return {item.decode() for item in cast("list[bytes]", raw)}
 
-    def was_started(self, parcel: Parcel) -> bool:
-        """Return whether a worker began with it and neither finished nor failed.
+    def was_begun_by_the_dead(self, parcel: Parcel) -> bool:
+        """Return whether a worker that RQ knows no more began with it, and neither finished nor failed.
 
         Raises:
             StoreUnavailableError: Redis did not answer.
         """
         try:
-            status = self._redis.hget(f"rq:job:{self.job_id(parcel)}", "status")
+            told = self._redis.hmget(f"rq:job:{self.job_id(parcel)}", ["status", "worker_name"])
+            status, worker = cast("list[bytes | None]", told)
+            if status != JobStatus.STARTED.encode():
+                return False
+            # One that is merely slow or paused is still in RQ's books; its supervisor takes it out when it dies.
+            return worker is None or not self._redis.exists(f"rq:worker:{worker.decode()}")
         except RedisError as error:
             raise StoreUnavailableError(f"redis: {error}") from error
-        return cast("bytes | None", status) == JobStatus.STARTED.encode()
 
     def depth(self, queue: str) -> int:
         """Return how many jobs wait on `queue`."""

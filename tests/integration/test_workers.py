@@ -369,6 +369,17 @@ def test_order_whose_delivery_a_store_loses_again_and_again_is_not_taken_for_poi
     assert (row.state, row.attempt) == ("FILLED", 1)
 
 
+def test_order_that_a_living_worker_is_slow_to_take_up_is_not_taken_for_poison(here: System, keeper: Keeper) -> None:
+    here.order("slow", valid_for_s=600)
+    keeper.redis.hset("rq:worker:slow-one", "queues", "orders")
+    for _ in range(2 * MAX_RESCUES):
+        keeper.redis.hset(
+            f"rq:job:{keeper.context.delivery.job_id(parcel_of(here.row('slow')))}", "worker_name", "slow-one"
+        )
+        keeper.sweep(1)
+    assert (here.row("slow").state, here.row("slow").rescues) == ("RECEIVED", 0)
+
+
 def test_poison_that_may_not_be_sent_any_more_expires_without_a_person(here: System, keeper: Keeper) -> None:
     here.order("late", valid_for_s=60)
     keeper.sweep(1 + MAX_RESCUES)
