@@ -4,14 +4,22 @@ import json
 from typing import Any
 
 MAX_LENGTH = 200
+UNREADABLE = "its content cannot be read"
 
 
 def describe(content: str) -> str:
-    """Return what a canonical text says in one line: `order BTCUSDT BUY 0.01 MARKET usdm · key`."""
-    fields: dict[str, Any] = json.loads(content)
-    words = [fields["type"], *_WORDS.get(fields["type"], _traded)(fields)]
+    """Return what a canonical text says in one line: `order BTCUSDT BUY 0.01 MARKET usdm · key`.
+
+    Never raises: one row that cannot be read must not stop the sweeper, which describes all that it delivers.
+    """
+    try:
+        fields: dict[str, Any] = json.loads(content)
+        words = [fields["type"], *_WORDS.get(fields["type"], _traded)(fields)]
+        key = fields["key"]
+    except (KeyError, TypeError, ValueError):
+        return UNREADABLE
     line = " ".join(str(word) for word in words if word)
-    return f"{line[:MAX_LENGTH]} · {fields['key']}"
+    return f"{line[:MAX_LENGTH]} · {key}"
 
 
 def _ordered(fields: dict[str, Any]) -> list[Any]:
