@@ -7,10 +7,14 @@ a deposit that the income history shows already, or a position with a trade in i
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
 from app.exchange.gateway import ExchangeGateway
 from app.exchange.models import Balance, ExchangePosition
 from app.job_safety.outcome import Venue
+
+TRADES_SHOWN: Final = 500
+"""A list of trades at least so long may have been cut off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +43,17 @@ class AccountReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Movements:
-    """What the histories show: whether something moved since a moment, and the newest trade id of each symbol."""
+    """What the histories show of a span of time.
 
-    are_there: bool
-    newest_trade_ids: Mapping[str, int]
+    Attributes:
+        are_inside: Whether something moved within it, or may have.
+        are_later: Whether something moved after it.
+        last_trade_ids: The newest trade of each symbol that is not later.
+    """
+
+    are_inside: bool
+    are_later: bool
+    last_trade_ids: Mapping[str, int]
 
 
 def read_account(gateway: ExchangeGateway, venue: Venue) -> AccountReading:
@@ -58,7 +69,9 @@ def read_account(gateway: ExchangeGateway, venue: Venue) -> AccountReading:
     return AccountReading(venue=venue, from_ms=from_ms, until_ms=until_ms, balances=balances, positions=positions)
 
 
-def read_movements(gateway: ExchangeGateway, venue: Venue, symbols: Sequence[str], since_ms: int) -> Movements:
+def read_movements(
+    gateway: ExchangeGateway, venue: Venue, symbols: Sequence[str], *, since_ms: int, until_ms: int
+) -> Movements:
     """Ask for the trades of every symbol and, on futures, for the income history.
 
     Futures income has a line for every commission and realized profit too, so that trades on symbols that are not ours
@@ -67,12 +80,22 @@ def read_movements(gateway: ExchangeGateway, venue: Venue, symbols: Sequence[str
     Raises:
         ExchangeQueryError: a question was not answered.
     """
-    newest: dict[str, int] = {}
-    has_traded = False
+    times: list[int] = []
+    last: dict[str, int] = {}
+    is_cut_off = False
     for symbol in symbols:
         # Without an id futures show the last seven days only. Before that there is little, or it is not the last.
         trades = gateway.newest_trades(venue, symbol) or gateway.trades_since(venue, symbol, from_id=0)
-        newest[symbol] = max((trade.trade_id for trade in trades), default=-1)
-        has_traded = has_traded or any(trade.time_ms >= since_ms for trade in trades)
-    has_income = venue is Venue.USDM and bool(gateway.income(since_ms))
-    return Movements(are_there=has_traded or has_income, newest_trade_ids=newest)
+        times += [trade.time_ms for trade in trades]
+        before = [trade.trade_id for trade in trades if trade.time_ms <= until_ms]
+        later = [trade.trade_id for trade in trades if trade.time_ms > until_ms]
+        # Ids grow: whatever lies before the first later one is not later, whether it is shown or not.
+        last[symbol] = max(before) if before else min(later, default=0) - 1
+        is_cut_off = is_cut_off or (not before and len(later) >= TRADES_SHOWN)
+    if venue is Venue.USDM:
+        times += [entry.time_ms for entry in gateway.income(since_ms)]
+    return Movements(
+        are_inside=is_cut_off or any(since_ms <= time_ms <= until_ms for time_ms in times),
+        are_later=any(time_ms > until_ms for time_ms in times),
+        last_trade_ids=last,
+    )

@@ -139,6 +139,8 @@ class ExecutionContext:
     """Venues whose opening entries this process has seen; they never vanish."""
     first_looks: dict[Venue, AccountReading] = field(default_factory=dict)
     """What this process saw of accounts whose books are not open yet, to be compared with a second look."""
+    watched_since_ms: dict[Venue, int] = field(default_factory=dict)
+    """Since when this process watches such an account (exchange ms)."""
     limits_looked: dict[Venue, float] = field(default_factory=dict)
     """When this process looks again whether a venue's limits are known (monotonic seconds)."""
 

@@ -2,15 +2,17 @@
 
 The opening says "at this moment the account held just this". Whatever came before is in it, whatever comes after is
 booked. No single answer can say so, because each shows the account as it was at some moment of the last
-`opening_read_lag_ms`, nobody knows which. So the account is read twice, and has to have held still meanwhile:
+`opening_read_lag_ms`, nobody knows which. So the account is read twice, and has to have held still for a while:
 
     |------ lag ------| first reading |------ lag ------| second reading, histories |
-    ^ from here on the histories show no movement ...                               ^ ... until here
+    ^ from here on the histories ...  ^ ... show no movement until here
 
 - The histories are asked for a whole lag after the first reading, so they show everything up to its end. If nothing
   moved from a lag before it, then whichever moment its balances and its positions are from, it was the same account.
+  What moved after its end comes after the opening, and is booked like everything else.
 - What no history tells of (deposits on Spot, trades on symbols that are not ours) is told by the second reading: it is
-  from after the first one's end, while the first one's is from before. They are equal, so nothing moved between.
+  from after the first one's end, while the first one's is from before. They are equal, so nothing moved between. On
+  futures the income history tells of everything, so that they may differ once it shows that something moved later.
 
 The end of the first reading is the moment that is opened at. See ADR 0010.
 """
@@ -29,6 +31,9 @@ from app.journal.kill_latches import Change
 
 MAX_LOOKS: Final = 3
 """How often one call looks again at an account that moves."""
+WATCH_LAGS: Final = 20
+"""An account that does not hold still for so many lags is opened all the same, with an alarm: nothing is sent before,
+exits included, and `ledger check` shows what the books are off by."""
 SLEEP_AT_MOST_MS: Final = 1_000
 """A shorter wait is slept; for a longer one the caller is sent away, so that nobody is held up."""
 HISTORY_MS: Final = 7 * 24 * 3600 * 1000
@@ -72,14 +77,25 @@ def ensure_open(context: ExecutionContext, venue: Venue) -> bool:
         _wait(context, first, lag_ms)
         second = read_account(context.gateway, venue)
         # Asked last: what the second reading may contain without the first one is seen here, or differs.
-        moved = read_movements(context.gateway, venue, context.symbols.get(venue, ()), first.from_ms - lag_ms)
-        if not moved.are_there and second.holds_the_same_as(first):
-            return _book(context, first, moved.newest_trade_ids, seen_at_ms=second.until_ms)
+        symbols = context.symbols.get(venue, ())
+        moved = read_movements(
+            context.gateway, venue, symbols, since_ms=first.from_ms - lag_ms, until_ms=first.until_ms
+        )
+        is_explained = second.holds_the_same_as(first) or (venue is Venue.USDM and moved.are_later)
+        is_still = is_explained and not moved.are_inside
+        if is_still or _is_tired(context, first, lag_ms):
+            return _book(context, first, moved.last_trade_ids, seen_at_ms=second.until_ms, is_sure=is_still)
         if _is_open(context, venue):
             return False  # what moved may be the first order of ours, sent by another process
         context.first_looks[venue] = second
         context.record.event("account_moves", level="warning", venue=venue.value, since_ms=first.from_ms)
     raise AccountMovesError(venue, 2 * lag_ms, for_ms=lag_ms)
+
+
+def _is_tired(context: ExecutionContext, first: AccountReading, lag_ms: int) -> bool:
+    """Whether the account has been watched for so long that its exits must not wait any longer."""
+    since_ms = context.watched_since_ms.setdefault(first.venue, first.from_ms)
+    return first.until_ms - since_ms >= WATCH_LAGS * lag_ms
 
 
 def _is_open(context: ExecutionContext, venue: Venue) -> bool:
@@ -114,7 +130,12 @@ def _left_ms(context: ExecutionContext, first: AccountReading, lag_ms: int) -> i
 
 
 def _book(
-    context: ExecutionContext, reading: AccountReading, newest_trade_ids: Mapping[str, int], *, seen_at_ms: int
+    context: ExecutionContext,
+    reading: AccountReading,
+    last_trade_ids: Mapping[str, int],
+    *,
+    seen_at_ms: int,
+    is_sure: bool,
 ) -> bool:
     venue = reading.venue
     has_our_orders = _has_orders_of_ours(context, venue)
@@ -125,7 +146,7 @@ def _book(
             venue=venue,
             balances=reading.balances,
             positions=reading.positions,
-            watermarks=newest_trade_ids,
+            watermarks=last_trade_ids,
             now_ms=reading.until_ms,
         )
         if not is_new:
@@ -142,6 +163,8 @@ def _book(
             kill_latches.change(connection, halt, now_ms=now_ms)
     context.first_looks.pop(venue, None)
     context.record.event("venue_opened", venue=venue.value, lost_history=has_our_orders)
+    if not is_sure:
+        context.record.alarm("opened_restless", venue=venue.value, remedy="run `fillonce ledger check`")
     return True
 
 

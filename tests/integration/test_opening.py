@@ -110,6 +110,11 @@ class Newcomer:
             self.pass_time(for_ms - for_ms // 2)
         raise AssertionError(f"{venue} is not opened after {self.waits} waits")
 
+    def counted(self) -> dict[str, int]:
+        """Return what was counted, this process' own counts included."""
+        self.context.record.close()
+        return self.here.checker.counters()
+
     def differences(self, venue: Venue) -> list[str]:
         """Return what the books of `venue` and the exchange's own truth differ in, once all that is shown is booked."""
         self.here.exchange.faults()
@@ -212,9 +217,38 @@ def test_account_that_never_holds_still_is_not_opened_and_each_look_says_so(newc
         with pytest.raises(opening.AccountMovesError, match="held still for 30000 ms; looking again in 1") as caught:
             opening.ensure_open(newcomer.context, Venue.USDM)
         newcomer.pass_time(caught.value.for_ms)
-    assert newcomer.here.checker.counters()["account_moves"] == 3
+    assert newcomer.counted()["account_moves"] == 3
     assert newcomer.open(Venue.USDM)
     assert newcomer.differences(Venue.USDM) == []
+
+
+def test_futures_account_that_goes_on_moving_is_opened_as_of_a_moment_before_which_it_held_still(
+    newcomer: Newcomer,
+) -> None:
+    with pytest.raises(opening.AccountMovesError) as caught:
+        opening.ensure_open(newcomer.context, Venue.USDM)
+    newcomer.trade(Venue.USDM)
+    newcomer.pass_time(caught.value.for_ms)
+    newcomer.trade(Venue.USDM)
+    assert opening.ensure_open(newcomer.context, Venue.USDM)
+    assert newcomer.differences(Venue.USDM) == []
+
+
+def test_account_that_never_rests_is_opened_at_last_with_an_alarm(newcomer: Newcomer) -> None:
+    """Nothing is sent before the books are open, exits included."""
+    looks = 0
+    while True:
+        newcomer.trade(Venue.USDM)
+        try:
+            opened = opening.ensure_open(newcomer.context, Venue.USDM)
+        except opening.AccountMovesError as error:
+            newcomer.pass_time(error.for_ms)
+            looks += 1
+        else:
+            break
+    assert opened
+    assert looks >= opening.WATCH_LAGS - 1
+    assert newcomer.counted()["alarm_opened_restless"] == 1
 
 
 def test_order_waits_until_the_books_are_open_and_holds_up_nobody(newcomer: Newcomer) -> None:
@@ -249,7 +283,8 @@ def test_two_processes_that_watch_one_account_book_its_opening_once(
     monkeypatch.setattr(newcomer.context.gateway, "all_orders", be_faster)
     ends.append(opening.ensure_open(newcomer.context, Venue.USDM))
     assert ends == [True, False]
-    assert newcomer.here.checker.counters()["venue_opened"] == 1
+    other.record.close()
+    assert newcomer.counted()["venue_opened"] == 1
     assert newcomer.differences(Venue.USDM) == []
     other.gateway.close()
 
@@ -272,7 +307,7 @@ def test_order_that_another_process_sent_after_the_opening_is_no_reason_to_look_
 
     monkeypatch.setattr(newcomer.context.gateway, "balances", come_late)
     assert opening.ensure_open(newcomer.context, Venue.USDM) is False
-    assert "account_moves" not in newcomer.here.checker.counters()
+    assert "account_moves" not in newcomer.counted()
     assert newcomer.differences(Venue.USDM) == []
     other.gateway.close()
 

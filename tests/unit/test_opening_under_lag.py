@@ -161,6 +161,7 @@ def context_of(account: LaggingAccount, books: OpeningOnly, journal: Journal) ->
         SimpleNamespace(
             owner="test", clock=account.clock, journal=journal, gateway=account, books=books,
             horizons=Horizons(opening_read_lag_ms=LAG_MS), symbols={account.venue: (SYMBOL,)}, first_looks={},
+            watched_since_ms={},
             record=SimpleNamespace(**record),
         ),
     )  # fmt: skip
@@ -187,4 +188,5 @@ def test_opening_is_the_account_at_the_moment_that_it_names(journal: Journal, ve
     held = {one.asset: one.wallet for one in told["balances"]}
     assert held["USDT"] == account.wallet(truth)
     assert sum(one.quantity for one in told["positions"]) + held.get("BTC", Decimal(0)) == account.quantity(truth)
-    assert told["watermarks"] == {SYMBOL: max(account.trade_ids(truth), default=-1)}
+    every = account.trade_ids(account.moves)
+    assert [number for number in every if number <= told["watermarks"][SYMBOL]] == account.trade_ids(truth)
