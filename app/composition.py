@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 from app.books import booked, booking, income, opening
 from app.clock import Clock, SystemClock
 from app.exchange.filters import RulesCache
+from app.exchange.gateway import ExchangeGateway
 from app.exchange.models import Balance, ExchangePosition, ExchangeTrade, Income
 from app.execution.context import ExecutionContext, Horizons
 from app.execution.kill import KillSwitch
@@ -105,8 +106,10 @@ def open_here(clock: Clock | None = None, *, redis_timeout_s: float = REDIS_TIME
     return open_installation(settings_from_environment(), clock or SystemClock(), redis_timeout_s=redis_timeout_s)
 
 
-def compose(installation: Installation, owner: str) -> ExecutionContext:
-    """Return the dependencies of one process. Nothing connects before it is used.
+def compose(installation: Installation, owner: str, *, gateway: ExchangeGateway | None = None) -> ExecutionContext:
+    """Return the dependencies of one process, with a `gateway` of its own unless one is given.
+
+    Nothing connects before it is used.
 
     Raises:
         ValueError: no exchange is named, or the plan of faults cannot be read.
@@ -124,7 +127,7 @@ def compose(installation: Installation, owner: str) -> ExecutionContext:
         result_ttl_s=settings.guard.result_ttl_s,
         gates=gates,
     )
-    gateway = installation.gateway()
+    gateway = gateway or installation.gateway()
     log = make_logger(owner=owner, mode=installation.mode, account=installation.account)
     chance = random.SystemRandom()
     # What is only told or looked at must not hold up a transaction while Redis hangs.

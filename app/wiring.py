@@ -203,7 +203,7 @@ def redis_limits(settings: Settings) -> RedisLimits:
     )
 
 
-def make_gateway(settings: Settings, clock: Clock) -> ExchangeGateway:
+def make_gateway(settings: Settings, clock: Clock, *, kind: type[ExchangeGateway] = ExchangeGateway) -> ExchangeGateway:
     """Return a gateway to the exchange that `settings` name.
 
     Raises:
@@ -215,7 +215,7 @@ def make_gateway(settings: Settings, clock: Clock) -> ExchangeGateway:
         raise NoExchangeError(
             "no exchange is named: set BINANCE_FUTURES_URL and BINANCE_SPOT_URL, or start one with `fillonce up`"
         )
-    return ExchangeGateway(
+    return kind(
         GatewayConfig(
             futures_url=exchange.futures_url,
             spot_url=exchange.spot_url,

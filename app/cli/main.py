@@ -47,6 +47,7 @@ COMMANDS: Final[Mapping[str, Noun]] = MappingProxyType(
         "retries": Noun(module="retries", summary="List and export the history of attempts."),
         "status": Noun(module="status", attribute="status", summary="Say how it stands."),
         "doctor": Noun(module="doctor", attribute="doctor", summary="Say whether it is safe to trade here."),
+        "selftest": Noun(module="selftest", attribute="selftest", summary="Prove that every safety gate fires."),
         "config": Noun(module="config", summary="Check and show the settings."),
         "explain": Noun(module="explain", attribute="explain", summary="Say what an answer of the exchange means."),
         "paper-exchange": Noun(module="paper_exchange", attribute="paper_exchange", summary="Run the local exchange."),

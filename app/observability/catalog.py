@@ -213,6 +213,10 @@ KILL_STATE = _gauge(
     feature="S0.21",
 )  # fmt: skip
 KILL_EPOCH = _gauge("kill_switch_epoch", "Rises with every change of the journal's latch", feature="S0.21")
+GATE_PROOF = _gauge(
+    "safety_gate_last_proof_timestamp_seconds", "When `fillonce selftest` last saw this gate stop an order", "gate",
+    feature="S2.70", origin=Origin.REDIS,
+)  # fmt: skip
 KILL_CHANGES = _counter("kill_switch_changes_total", "Changes of the kill switch", "to_state", feature="S0.21")
 PAUSE = _gauge("gate_pause_seconds", "For how long the exchange's limits keep a venue closed", "venue", feature="S2.17")
 LIMITS_HIT = _counter("exchange_limits_hit_total", "Answers 429, 418 and the like", "venue", "status", feature="S3.51")

@@ -131,6 +131,7 @@ EFFECTS: Final[Mapping[str, tuple[Effect, ...]]] = MappingProxyType(
         ),
         "circuit_changed": (Count(metric=c.TRIPS, labels=_JOB, when=_is("to_state", "open")),),
         "signal_became_order": (Count(metric=c.SIGNALS, labels={"symbol": "symbol", "direction": "side"}),),
+        "gate_proven": (Mark(metric=c.GATE_PROOF, labels={"gate": "gate"}),),
         "duty_done": (Mark(metric=c.DUTY_RUN, labels={"duty": "duty"}),),
     }
 )
