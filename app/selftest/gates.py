@@ -30,11 +30,11 @@ NOBODY: Final = "unix:///nonexistent/fillonce-selftest.sock"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """One gate. It has fired if what `trip` returns begins with `stops_with`."""
+    """One gate. It has fired if what `trip` returns begins with one of `stops_with`."""
 
     name: str
     where: str
-    stops_with: str
+    stops_with: tuple[str, ...]
     trip: Callable[[Stage], str]
 
 
@@ -94,8 +94,9 @@ def _breaker(stage: Stage) -> str:
 
 
 def _rate(stage: Stage) -> str:
-    """Publish a limit so small that nothing is left of it for what opens risk."""
-    stage.shadow.rate.publish(Venue.USDM, [Limit(kind="orders", window_ms=60_000, most=1)])
+    """Publish a limit of one order, and use it up."""
+    stage.shadow.rate.publish(Venue.USDM, [Limit(kind="orders", window_ms=86_400_000, most=1)])
+    stage.run(stage.order())  # the one that there is room for
     text, mode = stage.run(stage.order()), stage.shadow.rate.policy.mode
     return text if text != PASSED or mode.value == "enforce" else f"{PASSED}: rate_limits.mode is {mode}"
 
@@ -141,24 +142,31 @@ ADMISSION: Final = "admission"
 DISPATCH: Final = "dispatch transaction"
 BEFORE: Final = "before admission"
 
+
+def _waits(reason: str) -> tuple[str, str]:
+    """Return how an order is stopped that waits, or that cannot wait so long."""
+    return f"snoozed: {reason}", f"EXPIRED: {reason}"
+
+
 ON_THE_WAY: Final[tuple[Gate, ...]] = (
     Gate(
-        name="kill_switch", where=f"{ADMISSION}, {DISPATCH}", stops_with=HALTED, trip=_kill_switch
+        name="kill_switch", where=f"{ADMISSION}, {DISPATCH}", stops_with=(HALTED,), trip=_kill_switch
     ),
-    Gate(name="kill_file", where=BEFORE, stops_with="snoozed: kill_switch:halt:file", trip=_kill_file),
-    Gate(name="pause", where=ADMISSION, stops_with="snoozed: pause:418", trip=_pause),
-    Gate(name="pause_orders", where=ADMISSION, stops_with="snoozed: pause:429", trip=_pause_orders),
-    Gate(name="breaker", where=ADMISSION, stops_with="snoozed: breaker:", trip=_breaker),
-    Gate(name="rate", where=ADMISSION, stops_with="snoozed: rate:orders", trip=_rate),
-    Gate(name="guard", where=ADMISSION, stops_with="held by ", trip=_guard),
-    Gate(name="redis_lost", where=ADMISSION, stops_with=UNREADABLE, trip=_redis_lost),
-    Gate(name="journal", where=BEFORE, stops_with="EXPIRED", trip=_journal),
-    Gate(name="validity", where=BEFORE, stops_with="EXPIRED: validity ran out before it was sent", trip=_validity),
+    Gate(name="kill_file", where=BEFORE, stops_with=_waits("kill_switch:halt:file"), trip=_kill_file),
+    Gate(name="pause", where=ADMISSION, stops_with=_waits("pause:418"), trip=_pause),
+    Gate(name="pause_orders", where=ADMISSION, stops_with=_waits("pause:429"), trip=_pause_orders),
+    Gate(name="breaker", where=ADMISSION, stops_with=_waits("breaker:"), trip=_breaker),
+    Gate(name="rate", where=ADMISSION, stops_with=_waits("rate:orders"), trip=_rate),
+    Gate(name="guard", where=ADMISSION, stops_with=("held by ",), trip=_guard),
+    Gate(name="redis_lost", where=ADMISSION, stops_with=(UNREADABLE,), trip=_redis_lost),
+    Gate(name="journal", where=BEFORE, stops_with=("EXPIRED",), trip=_journal),
+    Gate(name="validity", where=BEFORE, stops_with=("EXPIRED: validity ran out before it was sent",), trip=_validity),
     Gate(
-        name="validity_at_dispatch", where=DISPATCH, stops_with="EXPIRED: validity ran out", trip=_validity_at_dispatch
+        name="validity_at_dispatch", where=DISPATCH, stops_with=("EXPIRED: validity ran out",),
+        trip=_validity_at_dispatch,
     ),
     Gate(
-        name="canceled_at_dispatch", where=DISPATCH, stops_with="EXPIRED: canceled before it was sent",
+        name="canceled_at_dispatch", where=DISPATCH, stops_with=("EXPIRED: canceled before it was sent",),
         trip=_canceled_at_dispatch,
     ),
 )  # fmt: skip

@@ -22,8 +22,8 @@ from app.wiring import Installation
 SUBJECT: Final = "selftest"
 MODES: Final = frozenset({"paper", "testnet"})
 BESIDE: Final[tuple[Gate, ...]] = (
-    Gate(name="classifier", where="gateway", stops_with=verdicts.RIGHT, trip=verdicts.classifier),
-    Gate(name="redis_unsafe", where="start of mode live", stops_with=verdicts.REFUSED, trip=verdicts.redis_unsafe),
+    Gate(name="classifier", where="gateway", stops_with=(verdicts.RIGHT,), trip=verdicts.classifier),
+    Gate(name="redis_unsafe", where="start of mode live", stops_with=(verdicts.REFUSED,), trip=verdicts.redis_unsafe),
 )
 NAMES: Final = tuple(gate.name for gate in (*ON_THE_WAY, *BESIDE))
 
@@ -96,7 +96,7 @@ def hold(installation: Installation, record: Recorder, *, by: str) -> Report:
         stage.real.gateway.close()
     for one in report.tried:
         if one.has_fired:
-            record.event("gate_proven", gate=one.gate, text=one.text)
+            record.event("gate_proven", level="debug", gate=one.gate, text=one.text)
         else:
             record.event("gate_not_proven", level="critical", gate=one.gate, text=one.text)
     return report

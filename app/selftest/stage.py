@@ -5,6 +5,7 @@ closed here closes nothing for anybody, and a self test that dies leaves nothing
 the next one, and its order, which no queue was given, is closed by validity.
 """
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -155,7 +156,11 @@ def build(installation: Installation, record: Recorder) -> Stage:
     # Composed last: what the gateway is told of limits and refusals belongs to the real gates.
     real = compose(installation, OWNER, gateway=gateway)
     silent = Recorder(
-        make_logger(owner=OWNER), None, installation.clock, mode=installation.mode, account=installation.account
+        make_logger(stream=io.StringIO()),
+        None,
+        installation.clock,
+        mode=installation.mode,
+        account=installation.account,
     )
     return Stage(
         installation=installation,

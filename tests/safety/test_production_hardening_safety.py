@@ -1,0 +1,104 @@
+"""What must stay as it is (S2.60-S2.68): what the core knows, what flags change, old settings, no deed at import.
+
+That every gate is wired into the real path stands in test_selftest.py.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.settings import load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+CORE = sorted((ROOT / "app" / "job_safety").glob("*.py"))
+CORE_MAY_KNOW = {"app.job_safety", "app.clock", "app.intents", "app.money", "redis"}
+
+# Folders of settings as they were written for earlier versions, word for word: they must load for ever.
+FIRST = {
+    "config.yaml": "workers:\n  orders: 2\n",
+    "policy.yaml": "valid_for_s: 30\n",
+    "universe.yaml": "usdm: [BTCUSDT, ETHUSDT]\nspot: [BTCUSDT, ETHUSDT]\n",
+}
+BEFORE_GATES = {
+    "config.yaml": (
+        "exchange: {recv_window_ms: 3000, read_timeout_ms: 12000}\n"
+        "horizons: {absent_answers: 3, quarantine_after_ms: 120000}\n"
+        "guard: {lease_ttl_ms: 4000, lease_renew_ms: 1000, namespace: 'idempotency:effect'}\n"
+        "retry: {max_attempts: 5, backoff_base_ms: 200}\n"
+        "sweep: {interval_ms: 1000, max_rescues: 3}\n"
+        "poll: {interval_ms: 5000, weight_share: '0.10'}\n"
+    ),
+    "policy.yaml": "valid_for_s: 30\npermit_wait_ms: 1200\ndoubt_closes_symbol: true\n",
+}
+
+
+def imported(source: str) -> Iterator[str]:
+    """Yield the modules that a source imports, wherever in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.name)
+def test_the_core_imports_nothing_but_itself_redis_and_the_standard_library(path: Path) -> None:
+    def is_known(name: str) -> bool:
+        base = name.partition(".")[0]
+        return base in sys.stdlib_module_names or any(
+            name == known or name.startswith(f"{known}.") for known in CORE_MAY_KNOW
+        )
+
+    assert [name for name in imported(path.read_text()) if not is_known(name)] == []
+
+
+@pytest.mark.parametrize("files", [FIRST, BEFORE_GATES], ids=["first", "before-gates"])
+def test_settings_of_earlier_versions_still_load_and_every_gate_is_on(files: dict[str, str], tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    environment = {
+        "TRADING_MODE": "paper",
+        "FILLONCE_CONFIG": str(tmp_path),
+        "FILLONCE_HOME": str(tmp_path / "home"),
+    }
+    settings = load_settings(environment, tmp_path)
+    assert (settings.breaker.mode, settings.rate_limits.mode, settings.metrics.enabled) == ("enforce", "enforce", True)
+    assert settings.policy.doubt_closes_symbol == (files is BEFORE_GATES)
+
+
+AT_IMPORT = """
+import importlib, json, pkgutil, sys, threading
+import app, workers
+done = []
+
+def hear(event, arguments):
+    if event == "open" and isinstance(arguments[2], int) and arguments[2] & 0o3:
+        done.append(f"{event} {arguments[0]} for writing")
+    elif event in {"socket.connect", "socket.bind", "subprocess.Popen", "os.fork", "os.mkdir", "os.remove"}:
+        done.append(f"{event} {arguments!r}")
+
+sys.dont_write_bytecode = True
+sys.addaudithook(hear)
+names = [one.name for package in (app, workers)
+         for one in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+names = [name for name in names if not name.endswith("__main__") and ".migrations" not in name]
+for name in names:
+    importlib.import_module(name)
+threads = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
+print(json.dumps({"modules": names, "done": done, "threads": threads}))
+"""
+
+
+def test_importing_any_module_writes_connects_starts_and_forks_nothing() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", AT_IMPORT], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert {"app.selftest.run", "workers.supervisor", "app.execution.dispatch"} <= set(found["modules"])
+    assert (found["done"], found["threads"]) == ([], [])

@@ -1,0 +1,206 @@
+"""`fillonce selftest`: every gate is proven on the real path, one that is taken out is found, and no order leaves."""
+
+import contextlib
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from app.clock import SystemClock
+from app.exchange import gateway
+from app.execution import conditions, kill, order
+from app.job_safety import admission, redis_safety, scripts
+from app.job_safety.errors import StoreUnavailableError
+from app.job_safety.side_effect_guard import Token
+from app.job_safety.state import DOUBTFUL, IntentState
+from app.journal import schema
+from app.observability.log import make_logger
+from app.observability.recorder import Recorder
+from app.selftest import run
+from app.selftest.run import NAMES, Report
+from tests.support.kill import run_cli, standing
+from tests.support.nursery import Nursery
+from tests.support.paper_process import PaperProcess
+from tests.support.redis_server import RedisServer
+from tests.support.system import CONFIG, System, system
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    one = Nursery()
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def anywhere(database_url: str, tmp_path: Path, redis: RedisServer, nursery: Nursery) -> Iterator[System]:
+    with installed(tmp_path, redis, nursery, database_url) as one:
+        yield one
+
+
+@pytest.fixture
+def here(tmp_path: Path, redis: RedisServer, nursery: Nursery) -> Iterator[System]:
+    with installed(tmp_path, redis, nursery, f"sqlite:///{tmp_path / 'journal.db'}") as one:
+        yield one
+
+
+@contextlib.contextmanager
+def installed(
+    tmp_path: Path, redis: RedisServer, nursery: Nursery, url: str, config: str = CONFIG, **environment: str
+) -> Iterator[System]:
+    redis.renew()
+    with contextlib.ExitStack() as stack:
+        exchange = stack.enter_context(
+            PaperProcess(tmp_path / "exchange", "--price", "BTCUSDT=20000", "--deposit", "futures:USDT:1000000")
+        )
+        yield stack.enter_context(
+            system(
+                tmp_path / "system", redis=redis, database_url=url, exchange=exchange, nursery=nursery, config=config,
+                **environment,
+            )
+        )  # fmt: skip
+
+
+def held(here: System) -> Report:
+    """Hold a self test in this process."""
+    opened = here.installation
+    record = Recorder(make_logger(owner="test"), opened.redis, SystemClock(), mode=opened.mode, account=opened.account)
+    try:
+        return run.hold(opened, record, by="test")
+    finally:
+        record.close()
+
+
+def not_fired(report: Report) -> set[str]:
+    return {one.gate for one in report.tried if not one.has_fired}
+
+
+def gates_in_redis(here: System) -> dict[bytes, Any]:
+    """Return every key that decides about orders, with its value as Redis stores it."""
+    client = here.installation.redis
+    prefixes = (b"idempotency:", b"circuit_breaker:", b"rate_limit:", b"quantum:")
+    return {key: client.dump(key) for key in client.keys("*") if key.startswith(prefixes)}
+
+
+def told(here: System, *arguments: str, **environment: str) -> tuple[int, dict[str, Any], str]:
+    one = run_cli(here, "selftest", "--json", *arguments, **environment)
+    line = next((line for line in one.words().splitlines() if line.startswith('{"is_proven"')), "{}")
+    return one.wait(), json.loads(line), one.words()
+
+
+def test_every_gate_fires_and_nothing_is_changed_or_sent(anywhere: System) -> None:
+    client = anywhere.installation.redis
+    client.set("quantum:global:kill_switch", "false")
+    before = standing(anywhere)
+    code, found, words = told(anywhere, "--by", "anna")
+    assert code == 0, words
+    assert {one["gate"] for one in found["gates"]} == set(NAMES)
+    assert found["control"] == "passed every gate"
+    assert standing(anywhere) == before
+    assert [key for key in client.keys("*") if b"selftest" in key] == []
+    assert anywhere.exchange.truth()["orders"] == []
+    with anywhere.installation.journal.read() as connection:
+        assert set(connection.execute(select(schema.intents.c.state)).scalars()) == {"EXPIRED"}
+        assert set(connection.execute(select(schema.intents.c.attempt)).scalars()) == {0}
+        row = connection.execute(select(schema.audit).where(schema.audit.c.action == "selftest")).mappings().one()
+    assert (row["actor"], set(json.loads(row["detail"])["gates"])) == ("anna", set(NAMES))
+
+
+def _ask_without_redis(self: admission.Admission, *arguments: Any, **options: Any) -> Any:
+    try:
+        return ASK(self, *arguments, **options)
+    except StoreUnavailableError:
+        return admission.Admitted(token=Token("nobody#1"))
+
+
+ASK = admission.Admission.ask
+SOURCE = scripts.source
+
+
+def without(*names: str) -> tuple[Any, ...]:
+    return tuple(one for one in conditions.CONDITIONS if getattr(one, "__name__", "") not in names)
+
+
+def lua(old: str, new: str) -> Any:
+    assert old in SOURCE("admit")
+    return lambda name, **options: SOURCE(name, **options).replace(old, new)
+
+
+BROKEN: list[tuple[str, Any, str, Any]] = [
+    ("kill_switch", conditions, "CONDITIONS", without("not_killed")),
+    ("kill_file", kill, "denied", lambda *_: None),
+    ("pause", scripts, "source", lua("if left ~= -2 then return", "if false then return")),
+    ("pause_orders", scripts, "source", lua("if left ~= -2 then return", "if false then return")),
+    ("breaker", scripts, "source", lua("if circuit then pass = breaker_gate(circuit, now) end", "")),
+    ("rate", scripts, "source", lua("if rate then full = rate_gate(rate, now) end", "")),
+    ("guard", scripts, "source", lua("if guard and guard ~= 'L:' .. ARGV[1] then", "if false then")),
+    ("redis_lost", admission.Admission, "ask", _ask_without_redis),
+    ("journal", order, "SENDABLE", frozenset(IntentState) - DOUBTFUL),
+    ("validity", order, "_validity_is_over", lambda *_: False),
+    ("validity_at_dispatch", conditions, "CONDITIONS", without("within_validity")),
+    ("canceled_at_dispatch", conditions, "CONDITIONS", without("not_canceled")),
+    ("classifier", gateway, "classify_answer", lambda **_: None),
+    ("redis_unsafe", redis_safety, "_eviction", lambda _facts: redis_safety._ok("eviction", "looked away")),
+]
+
+
+def test_a_gate_that_is_taken_out_of_the_path_is_reported_and_no_order_leaves(
+    here: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {gate for gate, *_ in BROKEN} == set(NAMES)
+    assert not_fired(held(here)) == set()
+    for gate, place, name, broken in BROKEN:
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, broken)
+            report = held(here)
+        assert gate in not_fired(report), (gate, report)
+        assert not report.is_proven
+        assert report.control == "passed every gate", gate
+    assert not_fired(held(here)) == set()
+    assert here.exchange.truth()["orders"] == []
+
+
+def test_a_gate_that_the_settings_turn_off_is_not_called_proven(
+    tmp_path: Path, redis: RedisServer, nursery: Nursery
+) -> None:
+    url = f"sqlite:///{tmp_path / 'journal.db'}"
+    config = CONFIG.replace("breaker: {", "breaker: {mode: observe, ") + "rate_limits: {mode: 'off'}\n"
+    with installed(tmp_path, redis, nursery, url, config) as here:
+        code, found, words = told(here)
+    assert code == 1, words
+    missing = {one["gate"]: one["text"] for one in found["gates"] if not one["has_fired"]}
+    assert missing == {
+        "breaker": "passed every gate: breaker.mode is observe",
+        "rate": "passed every gate: rate_limits.mode is off",
+    }
+
+
+def test_a_self_test_that_is_killed_leaves_every_gate_as_it_was(here: System) -> None:
+    assert not_fired(held(here)) == set()
+    before = gates_in_redis(here)
+    marker = here.folder / "struck"
+    one = run_cli(here, "selftest", FILLONCE_FAULTS=f"in_dispatch_transaction=kill@{marker}")
+    assert (one.wait(), marker.exists()) == (-signal.SIGKILL, True)
+    after = gates_in_redis(here)
+    assert {key: value for key, value in after.items() if b"selftest" not in key} == before
+    assert here.exchange.truth()["orders"] == []
+    here.until(lambda: told(here)[0] == 0, "the next self test to take away what that one left")
+    assert [key for key in gates_in_redis(here) if b"selftest" in key] == []
+
+
+def test_when_each_gate_was_proven_is_kept_in_redis(here: System) -> None:
+    assert not_fired(held(here)) == set()
+    times = here.installation.redis.hgetall("metrics:times:paper:main")
+    proven = {json.loads(field)[1] for field in times if b"safety_gate_last_proof" in field}
+    assert proven == set(NAMES)
