@@ -11,8 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from app.journal import schema
 from app.settings import load_settings
+from tests.support.nursery import Nursery
+from tests.support.paper_process import PaperProcess
+from tests.support.redis_server import RedisServer
+from tests.support.system import CONFIG, System, system
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = sorted((ROOT / "app" / "job_safety").glob("*.py"))
@@ -76,7 +82,18 @@ import importlib, json, pkgutil, sys, threading
 import app, workers
 done = []
 
+def is_urllib3():
+    # It binds a socket of its own to learn whether there is IPv6, and closes it at once.
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("urllib3."):
+            return True
+        frame = frame.f_back
+    return False
+
 def hear(event, arguments):
+    if event == "socket.bind" and is_urllib3():
+        return
     if event == "open" and isinstance(arguments[2], int) and arguments[2] & 0o3:
         done.append(f"{event} {arguments[0]} for writing")
     elif event in {"socket.connect", "socket.bind", "subprocess.Popen", "os.fork", "os.mkdir", "os.remove"}:
@@ -102,3 +119,57 @@ def test_importing_any_module_writes_connects_starts_and_forks_nothing() -> None
     found = json.loads(ended.stdout.splitlines()[-1])
     assert {"app.selftest.run", "workers.supervisor", "app.execution.dispatch"} <= set(found["modules"])
     assert (found["done"], found["threads"]) == ([], [])
+
+
+OFF = (
+    CONFIG.replace("breaker: {", "breaker: {mode: 'off', ")
+    + "rate_limits: {mode: 'off'}\nmetrics: {enabled: false, port: 0}\n"
+)
+OBSERVE = CONFIG.replace("breaker: {", "breaker: {mode: observe, ") + "rate_limits: {mode: observe}\n"
+GOLDEN = {
+    "filled": ("FILLED", 1, 0, [("ACCEPTED", None)]),
+    "too-large": ("REJECTED", 1, 0, [("REFUSED", "usdm_filter")]),
+}
+
+
+def journaled(here: System) -> dict[str, object]:
+    """Return what the journal holds of each order that does not differ from run to run."""
+    intents, attempts = schema.intents.c, schema.attempts.c
+    with here.installation.journal.read() as connection:
+        found = {
+            row.key: (row.state, row.attempt, row.snoozes)
+            for row in connection.execute(select(intents.key, intents.state, intents.attempt, intents.snoozes))
+        }
+        sent = connection.execute(
+            select(attempts.key, attempts.outcome, attempts.rule).order_by(attempts.attempt)
+        ).all()
+    return {key: (*one, [(row.outcome, row.rule) for row in sent if row.key == key]) for key, one in found.items()}
+
+
+@pytest.mark.parametrize("config", [CONFIG, OBSERVE, OFF], ids=["enforce", "observe", "off"])
+def test_flags_of_gates_and_metrics_change_no_row_of_an_order_that_they_let_pass(config: str, tmp_path: Path) -> None:
+    nursery = Nursery()
+    server = RedisServer(tmp_path / "redis").start()
+    try:
+        with (
+            PaperProcess(
+                tmp_path / "exchange", "--price", "BTCUSDT=20000", "--deposit", "futures:USDT:100000"
+            ) as exchange,
+            system(
+                tmp_path / "system",
+                redis=server,
+                database_url=f"sqlite:///{tmp_path / 'journal.db'}",
+                exchange=exchange,
+                nursery=nursery,
+                config=config,
+            ) as here,
+        ):
+            here.order("filled")
+            here.order("too-large", quantity="900")
+            here.run("worker", "orders", "--burst")
+            assert journaled(here) == GOLDEN
+            counted = here.installation.redis.keys("metrics:*")
+            assert bool(counted) == (config is not OFF)
+    finally:
+        nursery.close()
+        server.kill()
