@@ -138,7 +138,12 @@ def history(
     if json_:
         emit(as_json(one) for one in told)
         return
-    emit(as_table(list(_HISTORY_COLUMNS), [[one[name] for name in _HISTORY_COLUMNS] for one in told]))
+    emit(
+        as_table(
+            [name.replace("_", " ") for name in _HISTORY_COLUMNS],
+            [[one[name] for name in _HISTORY_COLUMNS] for one in told],
+        )
+    )
 
 
 def _override(job: str, state: str | None, *, reason: str, by: str, ttl: str) -> None:

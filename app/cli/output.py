@@ -31,9 +31,9 @@ def as_json(value: Mapping[str, object]) -> str:
 
 
 def as_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Return the lines of a table with aligned columns; numbers stand to the right."""
+    """Return the lines of a table with aligned columns; a column of nothing but numbers stands to the right."""
     body = [[cell(value) for value in row] for row in rows]
-    right = [any(isinstance(value, int | Decimal) for value in column) for column in zip(*rows, strict=True)]
+    right = [_is_of_numbers(column) for column in zip(*rows, strict=True)]
     right += [False] * (len(headers) - len(right))
     widths = [max(len(row[at]) for row in [list(headers), *body]) for at in range(len(headers))]
     lines = []
@@ -50,6 +50,8 @@ def cell(value: object) -> str:
     """Return a value as text on one line, without control characters."""
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, Decimal):
         return wire(value)
     text = str(value).translate(_BLANKS)
@@ -61,6 +63,11 @@ def iso(milliseconds: int | None) -> str | None:
     if milliseconds is None:
         return None
     return from_ms(milliseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _is_of_numbers(column: Iterable[object]) -> bool:
+    kinds = {type(value) for value in column if value is not None}
+    return bool(kinds) and kinds <= {int, Decimal}
 
 
 def _plain(value: object) -> str:

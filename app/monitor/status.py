@@ -6,7 +6,7 @@ from typing import Any
 
 from app.clock import from_ms
 from app.job_safety import retry_metrics
-from app.job_safety.circuit_breaker import BreakerStatus
+from app.job_safety.circuit_breaker import BreakerState, BreakerStatus
 from app.job_safety.kill_switch import KillState
 from app.job_safety.state import IntentState
 from app.monitor.numbers import anomalies, doubt_age_s, spikes
@@ -67,7 +67,7 @@ def _circuit(one: BreakerStatus) -> dict[str, Any]:
         "calls": one.calls,
         "failures": one.failures,
         "consecutive_failures": one.consecutive_failures,
-        "open_for_s": _seconds(max(0, one.open_until_ms - one.now_ms)) if one.open_until_ms else None,
+        "open_for_s": _seconds(max(0, one.open_until_ms - one.now_ms)) if one.state is BreakerState.OPEN else None,
         "why": one.why,
         "override": None
         if override is None
@@ -165,6 +165,7 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"redis {one['level']:<7} {one['check']}: {one['detail']}: {one['remedy']}"
     for name in ("in_doubt", "quarantined"):
         yield from _waiting_lines(name.replace("_", " "), told[name])
+    yield _open_line(told["open"])
     yield from _queue_lines(told)
     yield from _retry_lines(told)
 
@@ -172,12 +173,13 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
 def _circuit_lines(one: Mapping[str, Any]) -> Iterator[str]:
     """Tell of a circuit that is not as it should be."""
     override = one["override"]
-    if one["state"] != "closed" or override is not None:
+    if override is not None:
+        held = f"{one['state']} by {override['by']}, for {override['for_s']} s more"
+        yield f"circuit       {one['job_type']}: {held}: {override['reason']}"
+    elif one["state"] != "closed":
         opens = "" if one["open_for_s"] is None else f" for {one['open_for_s']} s"
         why = f": {one['why']}" if one["why"] else ""
         yield f"circuit       {one['job_type']}: {one['state']}{opens}{why}"
-    if override is not None:
-        yield f"              set by {override['by']} for {override['for_s']} s: {override['reason']}"
 
 
 def _waiting_lines(name: str, one: Mapping[str, Any] | None) -> Iterator[str]:
@@ -188,6 +190,13 @@ def _waiting_lines(name: str, one: Mapping[str, Any] | None) -> Iterator[str]:
     else:
         age = "" if one["oldest_s"] is None else f", the oldest for {one['oldest_s']} s"
         yield f"{name:<13} {one['count']}{age}: {', '.join(one['keys'])}"
+
+
+def _open_line(counts: Mapping[str, int] | None) -> str:
+    """Tell of what is not finished: a gate that is closed shows in what piles up before it, not in the queues."""
+    if counts is None:
+        return "open          not known: the journal does not answer"
+    return f"open          {', '.join(f'{count} {state}' for state, count in counts.items() if count) or 'none'}"
 
 
 def _queue_lines(told: Mapping[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -350,6 +351,10 @@ def test_command_line_shows_overrides_and_tells_the_history(here: System) -> Non
     assert isinstance(answer, Blocked)
     here.cli("circuit", "half-open", JOB, "--reason", "they are back", "--by", "ben")
     here.cli("circuit", "close", JOB, "--reason", "sure of it", "--by", "ben", "--ttl", "10m")
+    told_of = rf"^circuit       {JOB}: closed by ben, for [\d.]+ s more: sure of it$"
+    assert re.search(told_of, here.cli("status"), re.MULTILINE)
+    held = json.loads(here.cli("status", "--json").splitlines()[-1])["breakers"]
+    assert {one["open_for_s"] for one in held} == {None}  # it was open once, and is not now
     here.cli("circuit", "reset", JOB, "--reason", "over", "--by", "anna")
     rows = [json.loads(line) for line in here.cli("circuit", "history", "--json").splitlines() if line.startswith("{")]
     assert [(row["action"], row["from"], row["to"], row["by"]) for row in rows] == [

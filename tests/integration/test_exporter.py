@@ -162,6 +162,7 @@ def test_status_reads_as_json_for_programs_and_as_text_for_people(here: System, 
     text = get(port, "/status", "text/html,application/xhtml+xml")[1]
     assert "kill switch   RUN" in text
     assert "orders: 1 wait" in text
+    assert "open          1 RECEIVED\n" in text
     assert "<- nobody works on it" in text
 
 
