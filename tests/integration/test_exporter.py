@@ -129,6 +129,55 @@ def test_numbers_of_orders_that_were_placed_retried_and_refused(here: System, po
     assert (number(port, "duty_last_run_timestamp_seconds", duty="sweep") or 0) > 1_700_000_000
 
 
+def test_numbers_of_a_circuit_that_has_counted_and_of_one_that_a_person_opened(here: System, port: int) -> None:
+    start_exporter(here, port)
+    here.exchange.faults({"action": "reply_instead", "canned": "503_unavailable", "match": {"path": "/fapi/v1/order"}})
+    here.order("refused")
+    here.run("worker", "orders", "--burst")
+    until_number(here, port, 1, "exchange_api_consecutive_errors", job_type="order_usdm")
+    until_number(here, port, 1, "exchange_api_errors_total", venue="usdm", failure_class="exchange_down")
+    assert number(port, "circuit_breaker_state", job_type="order_usdm") == 0
+    here.cli("circuit", "open", "order_usdm", "--reason", "maintenance", "--by", "anna")
+    here.order("held-back")
+    here.run("worker", "orders", "--burst")
+    until_number(here, port, 1, "trader_circuit_breaker_trips_total", job_type="order_usdm")
+    told = {
+        name: [number(port, name, job_type=job) for job in ("order_usdm", "order_spot")]
+        for name in ("circuit_breaker_state", "trader_circuit_breaker_state", "circuit_breaker_override")
+    }
+    assert told == {
+        "circuit_breaker_state": [2, 0], "trader_circuit_breaker_state": [1, 0], "circuit_breaker_override": [1, 0],
+    }  # fmt: skip
+    until_number(here, port, 0.5, "retry_block_rate", job_type="order_usdm")
+    here.cli("circuit", "half-open", "order_usdm", "--reason", "they are back", "--by", "anna")
+    until_number(here, port, 1, "circuit_breaker_state", job_type="order_usdm")
+
+
+def test_numbers_of_what_rests_was_refused_and_was_earned(here: System, port: int) -> None:
+    start_exporter(here, port)
+    here.start_all()
+    here.order("bought")
+    here.order("sold", side="SELL")
+    here.order("too-small", quantity="0.001")
+    here.order("rests", order_type="LIMIT", price="15000")
+    here.wait_until_booked("bought", "sold", "too-small")
+    here.wait_for_state("rests", "ACCEPTED")
+    until_number(here, port, 1, "trader_pending_orders")
+    until_number(here, port, 1, "trader_order_rejections_total", venue="usdm")
+    until_number(here, port, 2, "trader_fills_total", venue="usdm")
+    names = ("trader_pnl_daily_usd", "trader_pnl_weekly_usd", "trader_total_pnl_usd")
+    daily, weekly, total = [number(port, name) for name in names]
+    assert daily is not None
+    assert daily == weekly == total
+    assert daily < 0, "the spread and two commissions"
+    share = here.until(lambda: number(port, "trader_fill_ratio"), "a share of filled orders")
+    assert share == pytest.approx(2 / 3)
+    epoch = number(port, "kill_switch_epoch")
+    here.cli("kill-switch", "on", "--reason", "to see the epoch", "--by", "anna")
+    until_number(here, port, (epoch or 0) + 1, "kill_switch_epoch")
+    until_number(here, port, 1, "kill_switch_active", source="journal")
+
+
 def test_every_name_of_the_catalog_is_told_of_and_no_other(here: System, port: int) -> None:
     start_exporter(here, port)
     text = get(port, "/metrics")[1]

@@ -74,6 +74,24 @@ def test_a_server_that_is_set_up_well_passes_every_check(redis_url: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("told", "level"),
+    [
+        ({"redis_version": "6.0.16"}, FAIL),
+        ({"redis_version": "6.2.0"}, OK),
+        ({"redis_version": "10.0.0"}, OK),
+        ({"redis_version": "7.2.4", "valkey_version": "9.1.0"}, OK),
+        ({"redis_version": "7.2.4", "cluster_enabled": "1"}, FAIL),
+        ({"redis_version": "unstable"}, FAIL),
+    ],
+)
+def test_a_server_that_is_too_old_or_a_cluster_fails(redis_url: str, told: dict[str, str], level: SafetyLevel) -> None:
+    facts = facts_of(redis_url)
+    info = {name: value for name, value in facts.info.items() if not name.endswith("_version")}
+    (found,) = [one for one in judge(replace(facts, info=info | told), LIMITS).findings if one.check == "version"]
+    assert found.level is level
+
+
+@pytest.mark.parametrize(
     ("options", "check", "word"),
     [
         pytest.param(("--maxmemory-policy", "allkeys-lru"), "eviction", "allkeys-lru", id="evicts any key"),
