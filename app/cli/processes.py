@@ -112,8 +112,9 @@ def exporter() -> None:
 def _check_settings() -> None:
     from app.cli.opening import sane_settings, tell_where  # lazy: --help needs no settings
     from app.settings import SettingsError, TradingMode
+    from app.wiring import with_local_exchange
 
-    settings = sane_settings()
+    settings = with_local_exchange(sane_settings())
     if settings.mode is TradingMode.PAPER and None in {settings.exchange.futures_url, settings.exchange.spot_url}:
         raise SettingsError([NO_EXCHANGE])
     tell_where(settings, needs_redis=True)
