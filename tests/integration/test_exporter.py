@@ -166,12 +166,12 @@ def test_numbers_of_what_rests_was_refused_and_was_earned(here: System, port: in
     until_number(here, port, 1, "trader_order_rejections_total", venue="usdm")
     until_number(here, port, 2, "trader_fills_total", venue="usdm")
     names = ("trader_pnl_daily_usd", "trader_pnl_weekly_usd", "trader_total_pnl_usd")
-    daily, weekly, total = [number(port, name) for name in names]
+    once = numbers(port)
+    daily, weekly, total = [once.get((name, ())) for name in names]
     assert daily is not None
     assert daily == weekly == total
     assert daily < 0, "the spread and two commissions"
-    share = here.until(lambda: number(port, "trader_fill_ratio"), "a share of filled orders")
-    assert share == pytest.approx(2 / 3)
+    until_number(here, port, pytest.approx(2 / 3), "trader_fill_ratio")
     epoch = number(port, "kill_switch_epoch")
     here.cli("kill-switch", "on", "--reason", "to see the epoch", "--by", "anna")
     until_number(here, port, (epoch or 0) + 1, "kill_switch_epoch")
