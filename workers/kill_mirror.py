@@ -46,10 +46,12 @@ class KillMirror:
         value = self._switch.read_key()
         seen = (value, tuple(self._switch.read_here().items()))
         changed = False
-        if seen != self._seen:
+        is_due = now_s >= self._latches_at_s
+        if seen != self._seen or is_due:
+            # Also when nothing is new here: a worker may have latched a word that was taken back between two looks.
             changed = bool(self._switch.mirror())
             self._seen = seen  # only now: what could not be journaled is tried again
-        if now_s >= self._latches_at_s:
+        if is_due:
             self._latches_at_s = now_s + LATCHES_S
             drill.end_if_overdue(self._switch)
             changed = self._adopt_name(value, now_s) or changed

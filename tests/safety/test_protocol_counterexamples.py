@@ -15,7 +15,7 @@ from app.job_safety.errors import IllegalTransitionError
 from app.job_safety.keys import CLIENT_ORDER_ID_PREFIX
 from app.job_safety.kill_key import KillKey
 from app.job_safety.state import IntentState, advance
-from app.journal import schema
+from app.journal import meta, schema
 from tests.safety.simulation.exchange import QUERIES
 from tests.safety.simulation.ports import NAMES, RedisOf
 from tests.safety.simulation.world import LONG, SYMBOL, World
@@ -235,6 +235,31 @@ def test_kill_state_latched_in_the_journal_outlives_a_flush_of_redis(world: Worl
     world.finish(world.worker("k1"))
 
     assert (world.row().state, world.exchange.flights) == (S.RECEIVED, [])
+
+
+def kill_switch_of(world: World) -> KillSwitch:
+    key = KillKey(cast("Redis", RedisOf(world, world.hand_process)), NAMES.kill_switch)
+    return KillSwitch(
+        journal=world.journal, key=key, read_here=dict, clock=world.clock, record=world.hand.record, owner="mirror",
+        config_hash="",
+    )  # fmt: skip
+
+
+def test_word_taken_back_before_the_mirror_saw_it_releases_what_a_worker_latched(world: World) -> None:
+    """A worker latches what stops it at once; the mirror, which looks now and then, has seen `false` both times."""
+    world.redis.set(NAMES.kill_switch, "false")
+    switch = kill_switch_of(world)
+    mirror = KillMirror(switch)
+    mirror.look()
+    world.redis.set(NAMES.kill_switch, "true")
+    assert switch.mirror()
+    world.redis.set(NAMES.kill_switch, "false")
+    world.pass_time(2_000)
+
+    assert mirror.look()
+
+    with world.journal.read() as connection:
+        assert meta.load(connection).kill_state == "RUN"
 
 
 def test_kill_switch_set_after_admission_and_flushed_stops_the_order(world: World) -> None:
