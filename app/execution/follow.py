@@ -12,13 +12,14 @@ from sqlalchemy import Connection
 
 from app.delivery import Parcel
 from app.exchange.models import ExchangeTrade, OrderAbsent
+from app.execution import circuits
 from app.execution.adopt import adopt
 from app.execution.context import ExecutionContext
 from app.execution.fills import deliver_book_work
 from app.job_safety.keys import CLIENT_ORDER_ID_PREFIX
 from app.job_safety.outcome import ExchangeOrder, Venue
 from app.job_safety.state import LIVE, ON_EXCHANGE, IntentState
-from app.journal import alerts, intents, watermarks
+from app.journal import alerts, attempts, intents, watermarks
 from app.journal.alerts import Alert, Severity
 from app.journal.rows import IntentRow
 
@@ -146,6 +147,10 @@ def sweep_orders(context: ExecutionContext, venue: Venue, symbol: str, spent: Sp
                 "order_of_ours_unknown", order_id=order.order_id, client_order_id=order.client_order_id
             )
         elif owner.state not in ON_EXCHANGE and owner.state is not IntentState.DISPATCHED:
+            with context.journal.read() as connection:
+                tries = attempts.of_intent(connection, owner.key)
+            if tries:
+                circuits.tell_of_unknown(context, owner, tries[-1])  # the sweep may be faster than reconcile
             with context.journal.write() as connection:
                 parcels += adopt(context, connection, key=owner.key, order=order, source="sweep").parcels
     return parcels

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -213,6 +214,7 @@ def test_unknown_answer_counts_though_its_worker_died_before_it_told_the_circuit
     assert breakers_of(here).read(JOB).calls == 0
     reconciler = here.start("reconciler")
     here.until(lambda: here.row("lost").state is S.FILLED, "the order to be found")
+    here.until(lambda: breakers_of(here).read(JOB).calls, "the circuit to be told")
     status = breakers_of(here).read(JOB)
     assert (status.calls, status.consecutive_failures) == (1, BreakerPolicy().unknown_weight)
     reconciler.terminate()
@@ -295,7 +297,8 @@ def test_gates_add_no_round_trip_to_admission_and_completion(here: System, monke
     original = redis.execute_command
 
     def counted(*arguments: Any, **options: Any) -> Any:
-        asked.append(str(arguments[0]))
+        if threading.current_thread() is threading.main_thread():  # a slow machine renews leases beside it
+            asked.append(str(arguments[0]))
         return original(*arguments, **options)
 
     monkeypatch.setattr(redis, "execute_command", counted)
