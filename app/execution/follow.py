@@ -8,12 +8,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
 from app.delivery import Parcel
 from app.exchange.models import ExchangeTrade, OrderAbsent
 from app.execution import circuits
-from app.execution.adopt import adopt
+from app.execution.adopt import Adopted, adopt
 from app.execution.context import ExecutionContext
 from app.execution.fills import deliver_book_work
 from app.job_safety.keys import CLIENT_ORDER_ID_PREFIX
@@ -147,12 +145,7 @@ def sweep_orders(context: ExecutionContext, venue: Venue, symbol: str, spent: Sp
                 "order_of_ours_unknown", order_id=order.order_id, client_order_id=order.client_order_id
             )
         elif owner.state not in ON_EXCHANGE and owner.state is not IntentState.DISPATCHED:
-            with context.journal.read() as connection:
-                tries = attempts.of_intent(connection, owner.key)
-            if tries:
-                circuits.tell_of_unknown(context, owner, tries[-1])  # the sweep may be faster than reconcile
-            with context.journal.write() as connection:
-                parcels += adopt(context, connection, key=owner.key, order=order, source="sweep").parcels
+            parcels += _take_in(context, owner, order).parcels
     return parcels
 
 
@@ -206,20 +199,30 @@ def _owner_by_asking(
         return answer
     if not isinstance(answer, ExchangeOrder):
         return None
-    with context.journal.write() as connection:
+    with context.journal.read() as connection:
         owner = intents.by_client_order_ids(connection, [answer.client_order_id]).get(answer.client_order_id)
-        if owner is None:
-            if answer.client_order_id.startswith(CLIENT_ORDER_ID_PREFIX):
-                _alarm_unknown(context, connection, venue, symbol, answer)
-            return None
-        adopted = adopt(context, connection, key=owner.key, order=answer, source="sweep")
+    if owner is None:
+        if answer.client_order_id.startswith(CLIENT_ORDER_ID_PREFIX):
+            _alarm_unknown(context, venue, symbol, answer)
+        return None
+    adopted = _take_in(context, owner, answer)
     context.hand_over(adopted.parcels)
     return adopted.row
 
 
-def _alarm_unknown(
-    context: ExecutionContext, connection: Connection, venue: Venue, symbol: str, order: ExchangeOrder
-) -> None:
+def _take_in(context: ExecutionContext, owner: IntentRow, order: ExchangeOrder) -> Adopted:
+    """Take what a sweep has found into the journal."""
+    if owner.state not in ON_EXCHANGE:
+        # The sweep may be faster than reconcile, which would have told the circuit.
+        with context.journal.read() as connection:
+            tries = attempts.of_intent(connection, owner.key)
+        if tries:
+            circuits.tell_of_unknown(context, owner, tries[-1])
+    with context.journal.write() as connection:
+        return adopt(context, connection, key=owner.key, order=order, source="sweep")
+
+
+def _alarm_unknown(context: ExecutionContext, venue: Venue, symbol: str, order: ExchangeOrder) -> None:
     context.record.alarm("order_of_ours_unknown", order_id=order.order_id, client_order_id=order.client_order_id)
     unknown = Alert(
         name="order_of_ours_unknown",
@@ -228,7 +231,8 @@ def _alarm_unknown(
         labels={"venue": venue.value, "symbol": symbol},
         values={"order_id": order.order_id, "client_order_id": order.client_order_id},
     )
-    alerts.raise_alert(connection, unknown, now_ms=context.clock.now_ms())
+    with context.journal.write() as connection:
+        alerts.raise_alert(connection, unknown, now_ms=context.clock.now_ms())
 
 
 def _book(context: ExecutionContext, trades: Sequence[ExchangeTrade], owner: IntentRow | None) -> int:
@@ -258,9 +262,7 @@ def _ask_for_the_end(context: ExecutionContext, owner: IntentRow) -> None:
         return
     answer = context.gateway.get_order(owner.venue, owner.symbol, order_id=_trading_id(owner))
     if isinstance(answer, ExchangeOrder):
-        with context.journal.write() as connection:
-            adopted = adopt(context, connection, key=owner.key, order=answer, source="sweep")
-        context.hand_over(adopted.parcels)
+        context.hand_over(_take_in(context, owner, answer).parcels)
 
 
 def _is_after_opening(context: ExecutionContext, venue: Venue, trade: ExchangeTrade) -> bool:

@@ -278,7 +278,7 @@ def test_metrics_survive_redis_hiccup_and_the_worker_that_counted(lab: Arena, pl
     lab.here.start("worker", "orders")
     start_helpers(lab)
     assert_placed_once(lab, first, second)
-    assert lab.here.checker.counters()["retry"] == 2
+    lab.here.until(lambda: lab.here.checker.counters()["retry"] == 2, "the second retry to be counted")
 
 
 def test_worker_killed_between_claim_and_send_sends_once_after_proof(lab: Arena) -> None:

@@ -148,6 +148,7 @@ def newcomer(here: System) -> Iterator[Newcomer]:
     one = Newcomer(here=here, context=context)
     one.pass_time(10 * LAG_MS)
     yield one
+    context.record.close()  # or the next test counts what is still on its way
     context.gateway.close()
 
 
@@ -307,6 +308,7 @@ def test_order_that_another_process_sent_after_the_opening_is_no_reason_to_look_
 
     monkeypatch.setattr(newcomer.context.gateway, "balances", come_late)
     assert opening.ensure_open(newcomer.context, Venue.USDM) is False
+    other.record.close()
     assert "account_moves" not in newcomer.counted()
     assert newcomer.differences(Venue.USDM) == []
     other.gateway.close()

@@ -94,7 +94,7 @@ def test_our_jobs_carry_no_retry_of_rqs(here: System) -> None:
 def test_refused_order_waits_in_the_journal_and_not_in_rqs_registries(here: System) -> None:
     # Without a time the retry may be due at once, and then the same worker makes it.
     body = {"code": -1008, "msg": "Server is currently overloaded."}
-    reply = {"action": "reply_instead", "status": 503, "body": body, "headers": {"Retry-After": "2"}}
+    reply = {"action": "reply_instead", "status": 503, "body": body, "headers": {"Retry-After": "5"}}
     here.exchange.faults({**reply, "match": {"method": "POST", "times": 1}})
     here.order("waits")
     work_off(here)

@@ -79,7 +79,7 @@ class RedisServer:
             try:
                 with self.client() as client:
                     # Our own process, not a stranger that got the port first.
-                    if client.info("server")["process_id"] == self.pid:
+                    if client.info("server")["process_id"] == self.pid and client.ping():  # refused while it loads
                         return self
             except (RedisError, OSError):
                 pass
