@@ -8,7 +8,8 @@
 ARGS ?=
 PYTHON ?=
 SEEDS ?= 10
-WORKERS ?= 2
+# More than there are cores: most tests wait for processes.
+WORKERS ?= 4
 
 # pip does not take away what the lock no longer names, and the scripts in .venv hold the path of this folder. So another
 # lock, or another folder, means a new .venv; another pyproject.toml only means that the project is registered again.
@@ -46,7 +47,7 @@ demo: $(INSTALLED) ## run the demonstration: orders, workers killed, books check
 
 .PHONY: test
 test: $(INSTALLED) ## run the whole test suite (ARGS="tests/unit -x" for a part, WORKERS=0 for one process)
-	@.venv/bin/pytest -n $(WORKERS) $(ARGS)
+	@.venv/bin/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 .PHONY: lint
 lint: $(INSTALLED) ## check style, types and layers
@@ -76,7 +77,7 @@ chaos: $(INSTALLED) ## break everything for long and print what came of it (SEED
 
 .PHONY: chaos-tests
 chaos-tests: $(INSTALLED) ## the chaos tests that are too long for `make test` (10 minutes)
-	@.venv/bin/pytest -n $(WORKERS) tests/chaos/long_*.py $(ARGS)
+	@.venv/bin/pytest -n $(WORKERS) --dist worksteal tests/chaos/long_*.py $(ARGS)
 
 .PHONY: mutants
 mutants: $(INSTALLED) ## take one protection away at a time and see that a test turns red (ARGS="--only no_witness")
