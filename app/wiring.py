@@ -36,6 +36,10 @@ LOCAL_EXCHANGE_FILE: Final = "local-exchange.json"
 PAPER_KEY: Final = "paper"
 PAPER_SECRET: Final = "paper-secret"  # noqa: S105 - of an exchange of play money on this machine
 
+UNREADABLE_URL: Final = (
+    "DATABASE_URL or REDIS_URL cannot be read: is its port a number, and its password percent-encoded?"
+)
+
 SENTINEL_SCHEME: Final = "redis+sentinel"
 OTHER_PREFIXES: Final = ("metrics:", "delivery:")
 """Keys of ours in Redis whose place is not configured."""

@@ -14,8 +14,10 @@ from typing import Final
 
 from app.clock import Clock
 from app.composition import open_here
+from app.control.kill import opened
 from app.monitor import readings
 from app.monitor.clocks import ClockWatch
+from app.monitor.kill_door import KillDoor
 from app.monitor.server import Pages, PortTakenError, make_server
 from app.monitor.venues import own_clock, traded_venues
 from app.observability.log import make_logger
@@ -35,6 +37,7 @@ class Exporter:
     """The parts of one exporter."""
 
     pages: Pages
+    door: KillDoor
     watch: ClockWatch
     host: str
     port: int
@@ -51,6 +54,12 @@ def make_exporter(installation: Installation) -> Exporter:
             clock=installation.clock,
             started_ms=installation.clock.now_ms(),
         ),
+        door=KillDoor(
+            token=settings.kill_switch.http_token,
+            control=lambda: opened(settings, installation.clock, owner="HTTP", url=installation.redis_url),
+            clock=installation.clock,
+            log=make_logger(owner="exporter", mode=installation.mode, account=installation.account),
+        ),
         watch=watch,
         host=settings.metrics.host,
         port=settings.metrics.port,
@@ -64,7 +73,7 @@ def serving(exporter: Exporter) -> Iterator[int]:
     Raises:
         PortTakenError: the port is taken.
     """
-    server = make_server(exporter.pages, exporter.host, exporter.port)
+    server = make_server(exporter.pages, exporter.door, exporter.host, exporter.port)
     thread = threading.Thread(target=server.serve_forever, name="exporter", daemon=True)
     exporter.watch.start()
     thread.start()

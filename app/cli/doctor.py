@@ -75,12 +75,11 @@ def _redis(settings: "Settings") -> Iterator[Finding]:
     from redis.exceptions import RedisError
 
     from app.cli.doctor_redis import look
-    from app.cli.opening import UNREADABLE_URL
     from app.clock import SystemClock
     from app.job_safety.errors import JobSafetyError
     from app.job_safety.kill_key import KillKey
     from app.job_safety.kill_switch import parse
-    from app.wiring import connect_redis, redis_url
+    from app.wiring import UNREADABLE_URL, connect_redis, redis_url
 
     clock = SystemClock()
     try:
@@ -99,9 +98,8 @@ def _journal(settings: "Settings") -> Iterator[Finding]:
     from sqlalchemy.exc import SQLAlchemyError
 
     from app.cli.doctor_journal import look
-    from app.cli.opening import UNREADABLE_URL
     from app.job_safety.errors import JobSafetyError, StoreUnavailableError
-    from app.wiring import open_journal
+    from app.wiring import UNREADABLE_URL, open_journal
 
     try:
         journal = open_journal(settings)

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Final
 
-from app.cli.kill_control import Control
 from app.cli.output import say
 from app.cli.progress import count_bar
 from app.clock import SystemClock
 from app.composition import compose
+from app.control.kill import Control
 from app.execution.cancel import run_cancel
 from app.execution.context import ExecutionContext
 from app.intents import CancelIntent

@@ -1,7 +1,6 @@
 """`fillonce kill-switch`: stop what leaves this machine, and let it go on."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,27 +11,13 @@ from app.cli.typers import plain_typer
 from app.job_safety.kill_switch import KillSource, KillState
 
 if TYPE_CHECKING:
-    from app.cli.kill_control import Control
-    from app.execution.kill_settling import Flight, Landing
+    from app.control.kill import Control
+    from app.execution.kill_settling import Landing
     from app.execution.kill_status import KillStatus
 
 _Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the audit trail.")]
 _By = Annotated[str, typer.Option("--by", help="Who; kept in the audit trail.")]
 _Timeout = Annotated[str, typer.Option("--timeout", help="How long to wait for what is on the wire: 30s, 2m.")]
-_WORDS: Final = {
-    KillState.RUN: "everything may leave",
-    KillState.REDUCE_ONLY: "reduce-only and protective orders and cancels leave, nothing else",
-    KillState.CANCEL_ONLY: "cancels leave, nothing else",
-    KillState.HALT: "nothing leaves",
-}
-_HOW: Final = {
-    KillSource.OPERATOR: "`fillonce kill-switch off --reason … --by …`",
-    KillSource.REDIS_KEY: "`redis-cli SET KEY false`, or `fillonce kill-switch off --source redis_key …`",
-    KillSource.FILE: "remove the file, then `fillonce kill-switch off --source file …`",
-    KillSource.ENVIRONMENT: "unset FILLONCE_KILL_SWITCH and start anew, then `kill-switch off --source environment …`",
-    KillSource.SYSTEM: "it ends by itself once no order of ours is unexplained, or `kill-switch off --source system …`",
-    KillSource.DRILL: "it ends by itself",
-}
 
 app = plain_typer(no_args_is_help=True)
 
@@ -56,15 +41,16 @@ def status(*, json_: Annotated[bool, typer.Option("--json", help="One JSON objec
     Example:
       fillonce kill-switch status
     """
-    from app.cli.kill_control import control, tell_redis  # lazy: --help needs no stores
+    from app.cli.kill_control import control  # lazy: --help needs no stores
+    from app.control.kill_verbs import WORDS, tell_redis
 
     with control() as one:
         found = one.status()
-        tell_redis(one)
+        tell_redis(one, say)
     if json_:
         emit([as_json(found.fields())])
         return
-    emit([f"{found.state.value}: {_WORDS[found.state]}"])
+    emit([f"{found.state.value}: {WORDS[found.state]}"])
     emit(as_table(["source", "holds", "says now", "by", "since", "reason"], _rows(found)))
     emit([", ".join(f"{count} {state.value}" for state, count in found.unsettled.items())])
 
@@ -103,7 +89,7 @@ def on(
                 say(f"{len(left)} orders are not canceled yet: {', '.join(left[:5])}")
                 say("the switch stays at CANCEL_ONLY, so that they go on being canceled; `kill-switch on` means HALT")
                 raise typer.Exit(exit_codes.FAILED)
-        _finish(one, _throw(one, KillState.HALT, reason=reason, by=by, limit_s=limit_s), limit_s)
+        _finish(one, _throw(one, KillState.HALT, reason=reason, by=by, limit_s=limit_s))
 
 
 @app.command("reduce-only")
@@ -147,27 +133,13 @@ def off(
       fillonce kill-switch off --reason "the bot is mended" --by anna
     """
     from app.cli.kill_control import control
-    from app.cli.kill_off import refusals
+    from app.control import kill_verbs
 
     _check(reason, by)
     sources = [_source(text) for text in source or [KillSource.OPERATOR.value]]
     with control() as one:
-        before = one.status()
-        if not before.holders():
-            say("the switch is off already")
-            return
-        if any(name in before.holders() for name in sources):
-            if refused := refusals(one, sources):
-                for line in refused:
-                    say(f"not released: {line}")
-                raise typer.Exit(exit_codes.FAILED)
-            one.release(sources, by=by.strip(), reason=reason.strip())
-            say(f"released: {', '.join(name.value for name in sources)}")
-        after = one.status()
-    say(f"{after.state.value}: {_WORDS[after.state]}")
-    for holder in after.holders():
-        say(f"{_held(after, holder)}; to release it: {_HOW[holder].replace('KEY', one.settings.guard.kill_switch_key)}")
-    if after.state is not KillState.RUN:
+        released = kill_verbs.release(one, sources, by=by, reason=reason, tell=say)
+    if not released.is_off:
         raise typer.Exit(exit_codes.FAILED)
 
 
@@ -231,7 +203,7 @@ def _set(state: KillState, *, reason: str, by: str, timeout: str) -> None:
     limit_s = seconds(timeout)
     _check(reason, by)
     with control() as one:
-        _finish(one, _throw(one, state, reason=reason, by=by, limit_s=limit_s), limit_s)
+        _finish(one, _throw(one, state, reason=reason, by=by, limit_s=limit_s))
 
 
 def _check(reason: str, by: str) -> None:
@@ -248,27 +220,12 @@ def _source(text: str) -> KillSource:
 
 
 def _throw(one: "Control", state: KillState, *, reason: str, by: str, limit_s: int) -> "Landing":
-    from app.cli.kill_control import tell_redis
-    from app.execution import kill_settling
+    from app.control import kill_verbs
 
-    thrown = one.throw(state, by=by.strip(), reason=reason.strip())
-    tell_redis(one)
-    say(f"{state.value} {'since now' if thrown.changed else 'already'}: {_WORDS[state]}")
-    landing = kill_settling.wait(one.journal, one.clock, thrown.flights, timeout_s=limit_s)
-    _tell(thrown.flights, landing, limit_s)
-    return landing
+    return kill_verbs.throw(one, state, by=by, reason=reason, timeout_s=limit_s, tell=say).landing
 
 
-def _tell(flights: Sequence["Flight"], landing: "Landing", limit_s: int) -> None:
-    say(f"{len(flights)} requests were on the wire; {landing.settled} have settled")
-    if landing.in_flight:
-        say(f"time ran out after {limit_s} s: {len(landing.in_flight)} not settled: {', '.join(landing.in_flight[:5])}")
-    if landing.in_doubt:
-        say(f"{len(landing.in_doubt)} in doubt, under reconcile: {', '.join(landing.in_doubt[:5])}")
-
-
-def _finish(one: "Control", landing: "Landing", limit_s: int) -> None:
-    del limit_s
+def _finish(one: "Control", landing: "Landing") -> None:
     found = one.status()
     say(f"the switch is at {found.state.value}")
     if landing.in_doubt:
@@ -286,10 +243,3 @@ def _rows(found: "KillStatus") -> list[list[object]]:
         ]  # fmt: skip
         rows.append([source.value, held[0], found.says_now.get(source), *held[1:]])
     return rows
-
-
-def _held(found: "KillStatus", source: KillSource) -> str:
-    latch = found.latches.get(source)
-    if latch is None:
-        return f"{source.value} says {found.says_now[source]}"
-    return f"{source.value} holds {latch.state.value} since {iso(latch.since_ms)}, by {latch.actor}: {latch.reason}"

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
 
 from app.cli.output import say
 from app.clock import SystemClock
@@ -11,11 +10,7 @@ from app.job_safety.errors import StoreUnavailableError
 from app.journal import meta
 from app.journal.engine import Journal
 from app.settings import Settings, SettingsError, check
-from app.wiring import Installation, open_installation, open_journal, settings_from_environment
-
-UNREADABLE_URL: Final = (
-    "DATABASE_URL or REDIS_URL cannot be read: is its port a number, and its password percent-encoded?"
-)
+from app.wiring import UNREADABLE_URL, Installation, open_installation, open_journal, settings_from_environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

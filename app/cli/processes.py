@@ -96,7 +96,7 @@ def dashboard(*, port: Annotated[int, typer.Option("--port", min=1, max=65_535, 
 
 
 def exporter() -> None:
-    """Serve /metrics, /status, /readyz and /healthz on METRICS_PORT until Ctrl-C.
+    """Serve /metrics, /status, /readyz and /healthz on METRICS_PORT until Ctrl-C; with a token, /kill-switch too.
 
     `fillonce up` and `fillonce supervise` do so already, unless METRICS_PORT is 0.
 

@@ -1,12 +1,12 @@
-"""The exporter's HTTP side: `/metrics`, `/healthz`, `/readyz`, `/status`. Small, bounded, and only reads.
+"""The exporter's HTTP side: pages that only read, and the kill switch for who shows its token. Small and bounded.
 
 It may run beside duties that matter more: a few requests at a time, each with a deadline, and one reading serves all
-who ask within a second.
+who ask within a second. Who asks for a page takes no room from who asks for the kill switch, nor the other way round.
 """
 
 import errno
-import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,32 +14,31 @@ from typing import Any, ClassVar, Final
 from urllib.parse import parse_qs, urlsplit
 
 from app.clock import Clock
-from app.monitor import exposition
+from app.monitor import exposition, kill_door
+from app.monitor.answer import TEXT, Answer, as_json
+from app.monitor.answer import as_text as in_words
 from app.monitor.exposition import Collector
+from app.monitor.kill_door import KillDoor
+from app.monitor.kill_request import MAX_BODY_BYTES
 from app.monitor.readiness import reasons
 from app.monitor.readings import Reading
 from app.monitor.status import as_text, status
 
 MAX_AT_ONCE: Final = 8
+"""Pages that are being answered."""
+KILL_AT_ONCE: Final = 8
+"""Requests for the kill switch that are being answered, besides."""
 DEADLINE_S: Final = 10.0
 FRESH_S: Final = 1.0
 """For how long an answer is given again to the next who asks."""
+DRAIN_BYTES: Final = 65_536
+"""How much of a body that is too long is read all the same: closed before, a client may not see its answer."""
 
-TEXT: Final = "text/plain; charset=utf-8"
-JSON: Final = "application/json"
+PAGES: Final = ("/metrics", "/status", "/readyz", "/healthz", "/")
 
 
 class PortTakenError(Exception):
     """Somebody else listens there already."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What a request is answered."""
-
-    code: int
-    kind: str
-    body: bytes
 
 
 @dataclass(slots=True)
@@ -70,9 +69,9 @@ class Pages:
                 return _told(200, told, as_text(told), wants_text=wants_text)
             case "/":
                 text = "fillonce\n\n/metrics  for Prometheus\n/status   how it stands (?format=json)\n"
-                return Answer(code=200, kind=TEXT, body=f"{text}/readyz   may it trade?\n/healthz  alive?\n".encode())
+                return in_words(200, f"{text}/readyz   may it trade?\n/healthz  alive?\n")
             case _:
-                return Answer(code=404, kind=TEXT, body=b"not found: /metrics, /status, /readyz or /healthz\n")
+                return in_words(404, "not found: /metrics, /status, /readyz, /healthz or /kill-switch\n")
 
     def _metrics(self) -> bytes:
         collector = Collector(self.read, started_ms=self.started_ms, monotonic=self.clock.monotonic)
@@ -90,12 +89,10 @@ class Pages:
 
 
 def _told(code: int, told: Mapping[str, Any], text: str, *, wants_text: bool) -> Answer:
-    if wants_text:
-        return Answer(code=code, kind=TEXT, body=text.encode())
-    return Answer(code=code, kind=JSON, body=(json.dumps(told, indent=2, default=str) + "\n").encode())
+    return in_words(code, text) if wants_text else as_json(code, told)
 
 
-def make_server(pages: Pages, host: str, port: int) -> ThreadingHTTPServer:
+def make_server(pages: Pages, door: KillDoor, host: str, port: int) -> ThreadingHTTPServer:
     """Return a server that listens; the caller serves.
 
     Raises:
@@ -105,6 +102,7 @@ def make_server(pages: Pages, host: str, port: int) -> ThreadingHTTPServer:
 
     class Handler(_Handler):
         answers = pages
+        kill_switch = door
 
     try:
         return _Server((host, port), Handler)
@@ -122,7 +120,9 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], handler: type["_Handler"]) -> None:
         super().__init__(address, handler)
-        self._free = threading.BoundedSemaphore(MAX_AT_ONCE)
+        self._free = threading.BoundedSemaphore(MAX_AT_ONCE + KILL_AT_ONCE)
+        self.pages_free = threading.BoundedSemaphore(MAX_AT_ONCE)
+        self.kills_free = threading.BoundedSemaphore(KILL_AT_ONCE)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread of its own, unless too many are being answered: then hang up."""
@@ -144,6 +144,8 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     answers: ClassVar[Pages]
+    kill_switch: ClassVar[KillDoor]
+    server: _Server
     timeout = DEADLINE_S
     server_version = "fillonce"
     sys_version = ""
@@ -151,21 +153,64 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer a GET."""
         url = urlsplit(self.path)
-        try:
-            answer = self.answers.answer(url.path, wants_text=self._wants_text(url.query))
-        except Exception as error:  # noqa: BLE001 - a page that breaks must be told of, and the next request be answered
-            answer = Answer(code=500, kind=TEXT, body=f"{type(error).__name__}: {error}\n".encode())
-        self._send(answer)
+        if url.path == kill_door.PATH:
+            self._reply(self.server.kills_free, lambda: self._kill_switch("GET", b""))
+        else:
+            wants_text = self._wants_text(url.query)
+            self._reply(self.server.pages_free, lambda: self.answers.answer(url.path, wants_text=wants_text))
 
     def do_HEAD(self) -> None:
         """Answer a HEAD."""
         self.do_GET()
+
+    def do_POST(self) -> None:
+        """Answer a POST."""
+        path = urlsplit(self.path).path
+        if path == kill_door.PATH:
+            self._reply(self.server.kills_free, lambda: self._kill_switch("POST", self._body()))
+        else:
+            self._body()
+            text = f"only {kill_door.PATH} takes a POST\n".encode()
+            headers = {"Allow": "GET, HEAD"} if path in PAGES else {}
+            self._send(Answer(code=405 if headers else 404, kind=TEXT, body=text, headers=headers))
+
+    def _reply(self, room: threading.BoundedSemaphore, make: Callable[[], Answer]) -> None:
+        """Send what `make` answers, unless too many of its kind are being answered: then hang up."""
+        if not room.acquire(blocking=False):
+            self.close_connection = True
+            return
+        try:
+            answer = make()
+        except Exception as error:  # noqa: BLE001 - a page that breaks must be told of, and the next request be answered
+            answer = in_words(500, f"{type(error).__name__}: {error}\n")
+        finally:
+            room.release()
+        self._send(answer)
+
+    def _kill_switch(self, method: str, body: bytes | None) -> Answer:
+        shown = self.headers.get("Authorization", "")
+        return self.kill_switch.answer(method, authorization=shown, body=body, address=self.client_address[0])
+
+    def _body(self) -> bytes | None:
+        """Return the body; None if it is too long, its length is not told, or it does not arrive in time."""
+        told = self.headers.get("Content-Length", "")
+        if not (told.isascii() and told.isdigit() and len(told) <= 18):
+            return None
+        length, read, until_s = int(told), bytearray(), time.monotonic() + DEADLINE_S
+        while len(read) < min(length, DRAIN_BYTES):
+            chunk = self.rfile.read1(min(length, DRAIN_BYTES) - len(read))
+            if not chunk or time.monotonic() > until_s:
+                return None
+            read += chunk
+        return bytes(read) if length <= MAX_BODY_BYTES else None
 
     def _send(self, answer: Answer) -> None:
         self.send_response(answer.code)
         self.send_header("Content-Type", answer.kind)
         self.send_header("Content-Length", str(len(answer.body)))
         self.send_header("Cache-Control", "no-store")
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(answer.body)

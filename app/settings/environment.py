@@ -39,6 +39,7 @@ VARIABLES: Final = (
     Variable(name="BINANCE_FUTURES_URL", field="exchange.futures_url"),
     Variable(name="BINANCE_SPOT_URL", field="exchange.spot_url"),
     Variable(name="FILLONCE_KILL_SWITCH", field="kill_switch.state"),
+    Variable(name="FILLONCE_KILL_SWITCH_TOKEN", field="kill_switch.http_token", has_file=True),
     Variable(name="ALERT_WEBHOOK_URL", field="alerts.webhook_url", has_file=True),
     Variable(name="METRICS_PORT", field="metrics.port", is_number=True),
     Variable(name="APPLY_PERMIT_WAIT_MS", field="policy.permit_wait_ms", is_number=True),

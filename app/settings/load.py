@@ -21,7 +21,7 @@ _FILES: Final = {"config.yaml": None, "policy.yaml": "policy", "universe.yaml": 
 """File name to the group that it holds; None: all the other groups."""
 
 _NOT_IN_FILES: Final = frozenset({"permits_bypassed", "sources", "config_folder", "policy", "universe"})
-_SECRETS: Final = frozenset({"exchange.api_key", "exchange.api_secret", "alerts.webhook_url"})
+_SECRETS: Final = frozenset({"exchange.api_key", "exchange.api_secret", "alerts.webhook_url", "kill_switch.http_token"})
 _URLS_WITH_PASSWORD: Final = frozenset({"stores.redis_url", "stores.database_url"})
 
 

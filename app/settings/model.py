@@ -217,6 +217,8 @@ class KillSwitchSettings(Group):
 
     state: KillWord = "run"
     """Anything but run, false, 0 and no restricts; the journal remembers it after the process has ended."""
+    http_token: Secret | None = None
+    """What must be shown to the exporter to see and move the switch over HTTP. None: it is not served there."""
 
 
 class AlertSettings(Group):

@@ -30,6 +30,9 @@ _FLOORS: Final = {
 
 LOCAL_OPENING_READ_LAG_MS: Final = 500
 
+TOKEN_MIN_CHARACTERS: Final = 32
+"""Of the kill switch over HTTP: 128 bits if they are hexadecimal digits, which nobody guesses at any rate."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
@@ -45,7 +48,14 @@ class Problem:
 
 def check(settings: Settings) -> list[Problem]:
     """Return what does not fit together; an empty list means that it is sane. Nothing should start otherwise."""
-    return [*_exchange(settings), *_horizons(settings), *_redis(settings), *_gates(settings), *_intents(settings)]
+    return [
+        *_exchange(settings),
+        *_horizons(settings),
+        *_redis(settings),
+        *_gates(settings),
+        *_intents(settings),
+        *_kill_switch(settings),
+    ]
 
 
 def opening_read_lag_ms(settings: Settings) -> int:
@@ -214,3 +224,16 @@ def _intents(settings: Settings) -> Iterator[Problem]:
         )
     if not settings.universe.usdm and not settings.universe.spot:
         yield Problem(field="universe.usdm", text="no symbol may be traded", remedy="name at least one symbol")
+
+
+def _kill_switch(settings: Settings) -> Iterator[Problem]:
+    token = settings.kill_switch.http_token
+    if token is None:
+        return
+    text = token.reveal()
+    if len(text) < TOKEN_MIN_CHARACTERS or not all("!" <= one <= "~" for one in text):
+        yield Problem(
+            field="kill_switch.http_token",
+            text="too short to be safe from guessing, or not fit for an HTTP header",
+            remedy=f"at least {TOKEN_MIN_CHARACTERS} printable ASCII characters without blanks: `openssl rand -hex 32`",
+        )

@@ -501,6 +501,20 @@ def test_a_universe_without_symbols_is_a_problem(tmp_path: Path) -> None:
     assert [p.field for p in check(load(tmp_path, universe="usdm: []\nspot: []\n"))] == ["universe.usdm"]
 
 
+@pytest.mark.parametrize("token", ["x" * 31, "x" * 31 + "é", "two words " * 4])
+def test_token_that_can_be_guessed_or_not_be_sent_is_a_problem_and_is_not_quoted(tmp_path: Path, token: str) -> None:
+    (problem,) = check(load(tmp_path, {"FILLONCE_KILL_SWITCH_TOKEN": token}))
+    assert problem.field == "kill_switch.http_token"
+    assert token not in str(problem)
+    assert check(load(tmp_path, {"FILLONCE_KILL_SWITCH_TOKEN": "x" * 32})) == []
+
+
+def test_token_in_a_file_of_settings_is_refused(tmp_path: Path) -> None:
+    said = refusal(tmp_path, config=f"kill_switch: {{http_token: {HUSH * 3}}}")
+    assert "use FILLONCE_KILL_SWITCH_TOKEN or FILLONCE_KILL_SWITCH_TOKEN_FILE" in said
+    assert HUSH not in said
+
+
 def test_testnet_needs_both_halves_of_its_credentials(tmp_path: Path) -> None:
     assert [p.field for p in check(load(tmp_path, {"TRADING_MODE": "testnet"}))] == ["exchange.api_key"]
     half = {"TRADING_MODE": "testnet", "BINANCE_API_KEY": "k"}

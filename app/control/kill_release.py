@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from app.cli.kill_control import Control
 from app.clock import SystemClock
 from app.composition import compose, kill_file, kill_sources_here
+from app.control.kill import Control
 from app.execution import drill
 from app.execution.kill_status import unsettled
 from app.execution.strays import stray_orders
