@@ -9,13 +9,22 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from app.settings.mode import TradingMode
 from app.settings.model import Settings
-from app.settings.secret import HIDDEN, Secret, StoreUrl
+from app.settings.urls import is_loopback
 
 SHORT_HASH = 16
 
-_PLACES: Final = frozenset({"stores.home", "config_folder", "sources"})
-"""Where things lie on one machine. They change nothing about trading: the same settings hash alike everywhere."""
+_PLACES: Final = frozenset(
+    {"stores.home", "config_folder", "sources", "metrics.port", "metrics.host", "kill_switch.http_token"}
+)
+"""Where things lie on one machine, and where the exporter is asked. They change nothing about trading: the same
+settings hash alike everywhere, in the exporter as in the workers."""
+
+_LOCAL_EXCHANGE: Final = frozenset(
+    {"exchange.futures_url", "exchange.spot_url", "exchange.api_key", "exchange.api_secret"}
+)
+"""A place too, while it is the local exchange: `fillonce up` finds it anew whenever it starts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +49,12 @@ def describe(settings: Settings) -> tuple[Described, ...]:
 def config_hash(settings: Settings) -> str:
     """Return the SHA-256 of the effective settings, 64 hex digits. Formatting, comments and order do not change it.
 
-    A credential counts by reference (where it comes from), never by value: a rotated key is the same configuration,
-    and a hash that is logged must not help to guess a secret.
+    A credential counts by whether it is set, never by value: a rotated key is the same configuration, and a hash that
+    is logged must not help to guess a secret. How it came, by variable or by file, does not count either: `fillonce up`
+    hands it on as a variable.
     """
-    canonical = {
-        field: _reference(settings, field, value) for field, value in _leaves(settings, "") if field not in _PLACES
-    }
+    places = _PLACES | _LOCAL_EXCHANGE if _is_local(settings) else _PLACES
+    canonical = {field: _shown(value) for field, value in _leaves(settings, "") if field not in places}
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -64,10 +73,11 @@ def _leaves(group: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-def _reference(settings: Settings, field: str, value: Any) -> Any:
-    if isinstance(value, Secret) and not isinstance(value, StoreUrl):
-        return settings.sources.get(field, HIDDEN)
-    return _shown(value)
+def _is_local(settings: Settings) -> bool:
+    """Return whether the exchange is the local one, found already or yet to be found."""
+    urls = (settings.exchange.futures_url, settings.exchange.spot_url)
+    is_kept_here = settings.mode in {TradingMode.PAPER, TradingMode.DRY_RUN}
+    return is_kept_here and all(url is None or is_loopback(url) for url in urls)
 
 
 def _shown(value: Any) -> Any:

@@ -441,13 +441,14 @@ def test_hash_sees_every_field(tmp_path: Path) -> None:
             seen.add(config_hash(base.model_copy(update={name: "other"})))
             count += 1
             continue
-        for part in set(type(group).model_fields) - {"home", "api_key", "api_secret"}:
+        for part in set(type(group).model_fields) - {"home", "port", "host", "http_token", "api_key", "api_secret"}:
             seen.add(config_hash(base.model_copy(update={name: group.model_copy(update={part: "other"})})))
             count += 1
     assert len(seen) == count + 1
 
 
-def test_hash_takes_secrets_by_reference(tmp_path: Path) -> None:
+def test_hash_sees_whether_a_secret_is_set_and_neither_its_value_nor_how_it_came(tmp_path: Path) -> None:
+    """`fillonce up` hands on from a variable what it has read from a file."""
     (tmp_path / "key").write_text("k")
     base = load(tmp_path, TESTNET)
     rotated = load(tmp_path, {**TESTNET, "BINANCE_API_SECRET": "another"})
@@ -456,7 +457,35 @@ def test_hash_takes_secrets_by_reference(tmp_path: Path) -> None:
         {"TRADING_MODE": "testnet", "BINANCE_API_KEY_FILE": str(tmp_path / "key"), "BINANCE_API_SECRET": HUSH},
     )
     assert config_hash(rotated) == config_hash(base)
-    assert config_hash(moved) != config_hash(base)
+    assert config_hash(moved) == config_hash(base)
+    assert config_hash(load(tmp_path, {"TRADING_MODE": "testnet"})) != config_hash(base)
+    assert config_hash(load(tmp_path, {**TESTNET, "ALERT_WEBHOOK_URL": "https://h/x"})) != config_hash(base)
+
+
+@pytest.mark.parametrize("mode", ["paper", "dry_run"])
+def test_hash_is_the_same_wherever_the_local_exchange_listens(tmp_path: Path, mode: str) -> None:
+    """What `fillonce up` finds and hands on to its children is no other configuration than its own."""
+    settings = load(tmp_path, {"TRADING_MODE": mode})
+    found = settings.with_exchange(
+        futures_url="http://127.0.0.1:9/fapi", spot_url="http://127.0.0.1:9/api", api_key="paper", api_secret=HUSH
+    )
+    child = load_settings(child_environment(found, {}), tmp_path)
+    assert child.exchange.futures_url == "http://127.0.0.1:9/fapi"
+    assert config_hash(found) == config_hash(child) == config_hash(settings)
+
+
+def test_hash_sees_an_exchange_that_is_not_the_local_one(tmp_path: Path) -> None:
+    real = {"BINANCE_FUTURES_URL": "https://fapi.binance.com/fapi"}
+    dry = {"TRADING_MODE": "dry_run"}
+    assert config_hash(load(tmp_path, {**dry, **real})) != config_hash(load(tmp_path, dry))
+    local = {"BINANCE_FUTURES_URL": "http://127.0.0.1:9/fapi"}
+    assert config_hash(load(tmp_path, {**TESTNET, **local})) != config_hash(load(tmp_path, TESTNET))
+
+
+def test_hash_of_the_exporter_is_that_of_the_workers(tmp_path: Path) -> None:
+    """Its unit has a port and may have a token; the supervisor's has neither."""
+    exporter = load(tmp_path, {"METRICS_PORT": "8000", "FILLONCE_KILL_SWITCH_TOKEN": "x" * 32})
+    assert config_hash(exporter) == config_hash(load(tmp_path, {"METRICS_PORT": "0"}))
 
 
 # Sanity
