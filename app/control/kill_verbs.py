@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.clock import from_ms
 from app.composition import kill_file
 from app.control.kill import Control
 from app.control.kill_release import refusals
@@ -100,7 +99,7 @@ def release(one: Control, sources: Sequence[KillSource], *, by: str, reason: str
     tell(f"{after.state.value}: {WORDS[after.state]}")
     for holder in after.holders():
         how = _HOW[holder].replace("KEY", one.settings.guard.kill_switch_key)
-        tell(f"{_held(after, holder)}; to release it: {how}")
+        tell(f"{after.words(holder)}; to release it: {how}")
     return Released(status=after)
 
 
@@ -119,11 +118,3 @@ def _without_journal(one: Control, state: KillState) -> str:
         "NEITHER JOURNAL NOR REDIS ANSWERS: nothing was written down. Without the journal nothing is dispatched, and "
         f"`touch {kill_file(one.settings)}` stops every worker of that machine for as long as the file is there"
     )
-
-
-def _held(found: KillStatus, source: KillSource) -> str:
-    latch = found.latches.get(source)
-    if latch is None:
-        return f"{source.value} says {found.says_now[source]}"
-    since = from_ms(latch.since_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return f"{source.value} holds {latch.state.value} since {since}, by {latch.actor}: {latch.reason}"

@@ -36,7 +36,7 @@ class KillKey:
             value = self._redis.get(self.name)
         except RedisError as error:
             raise StoreUnavailableError(f"redis: {error}") from error
-        return None if value is None else _text(value)
+        return None if value is None else text(value)
 
     def change(self, before: str | None, after: str | None) -> bool:
         """Have it say `after` (None: delete it) if it still says `before`; return whether it did.
@@ -66,10 +66,11 @@ def named(value: str | None) -> KillState | None:
     return _NAMES.get(value or "")
 
 
-def _raw(value: str | None) -> bytes:
-    return (value or "").encode("utf-8", "surrogateescape")
-
-
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """Return what a client of any decoding has read."""
     # surrogateescape: what is no text must be found again by `change`, byte by byte.
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+
+
+def _raw(value: str | None) -> bytes:
+    return (value or "").encode("utf-8", "surrogateescape")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from app.execution.kill_status import UNREADABLE, Holding
 from app.job_safety.kill_switch import KillSource, KillState
 from app.journal.meta import Meta
 
@@ -18,3 +19,15 @@ def sources(*, key: KillState | None, stamp: Meta | None, here: Mapping[str, Kil
         **{str(name): state for name, state in here.items()},
         JOURNAL: KillState.REDUCE_ONLY if stamp is None else KillState(stamp.kill_state),
     }
+
+
+def by_source(holding: Holding, *, journal_is_readable: bool) -> dict[str, KillState]:
+    """Return how each source restricts, by the names of `fillonce kill-switch status`."""
+    unread = {} if journal_is_readable else {JOURNAL: KillState.REDUCE_ONLY}
+    return {**{source.value: state for source, state in holding.by_source().items()}, **unread}
+
+
+def words(holding: Holding, *, journal_is_readable: bool) -> str:
+    """Return who holds the switch, in the words of `fillonce kill-switch`."""
+    unread = [] if journal_is_readable else [f"{JOURNAL} says {UNREADABLE}"]
+    return "; ".join([*(holding.words(source) for source in holding.holders()), *unread])

@@ -1,6 +1,7 @@
 """Ready means: an order that opens risk would be let through now. Everything that speaks against it is named."""
 
 from app.job_safety.kill_switch import KillState
+from app.monitor import kill
 from app.monitor.readings import Reading
 
 
@@ -13,7 +14,8 @@ def reasons(reading: Reading) -> list[str]:
         if not clock.is_known
     ]
     if reading.kill_state is not KillState.RUN:
-        stopping = [f"{name} {state.value}" for name, state in reading.kill.items() if state is not KillState.RUN]
+        held = kill.by_source(reading.holding, journal_is_readable=reading.journal is not None)
+        stopping = [f"{name} {state.value}" for name, state in held.items() if state is not KillState.RUN]
         found.append(f"kill switch: {', '.join(stopping)}")
     if reading.redis is not None:
         for venue, pause in reading.redis.pauses.items():

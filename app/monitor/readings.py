@@ -12,14 +12,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.clock import from_ms
 from app.composition import guard_names, kill_sources_here
 from app.delivery import QueueState
-from app.job_safety import kill_switch
+from app.execution.kill_status import Holding, holding
+from app.job_safety import kill_key, kill_switch
 from app.job_safety.circuit_breaker import BreakerStatus
 from app.job_safety.errors import JobSafetyError
 from app.job_safety.kill_switch import KillState, strictest
 from app.job_safety.outcome import Venue
 from app.job_safety.retry_metrics import AnomalyRule, Ended, SpikeRule
 from app.job_safety.state import IntentState
-from app.journal import measures, meta, tallies
+from app.journal import kill_latches, measures, meta, tallies
+from app.journal.kill_latches import Latch
 from app.journal.measures import Lag, OpenState, Pnl, Retried
 from app.journal.meta import Meta
 from app.journal.tallies import Tally
@@ -42,6 +44,8 @@ class JournalReading:
     """What the journal said."""
 
     stamp: Meta
+    latches: Sequence[Latch]
+    """Of the kill switch."""
     states: Mapping[IntentState, OpenState]
     named: Mapping[IntentState, list[str]]
     """Keys of the oldest intents that wait for an answer or a person."""
@@ -80,7 +84,8 @@ class RedisReading:
     """What Redis said."""
 
     counted: Counted
-    kill_key: KillState
+    kill_key: str | None
+    """What the Redis key of the kill switch says; None: it is not there."""
     queues: Mapping[str, QueueReading]
     pauses: Mapping[str, PauseReading]
     """Closed venues only."""
@@ -105,10 +110,22 @@ class Reading:
 
     @property
     def kill(self) -> Mapping[str, KillState]:
-        """What each source of the kill switch says."""
+        """What is read of the kill switch: the key, file and environment, and the journal with all that it holds."""
         return kill.sources(
-            key=self.redis.kill_key if self.redis else None,
+            key=kill_switch.parse(self.redis.kill_key) if self.redis else None,
             stamp=self.journal.stamp if self.journal else None,
+            here=kill_sources_here(self.settings)(),
+        )
+
+    @property
+    def holding(self) -> Holding:
+        """Who holds the switch. Without the journal nobody knows of latches."""
+        journal = self.journal
+        return holding(
+            journal.latches if journal else (),
+            journal=KillState(journal.stamp.kill_state) if journal else KillState.REDUCE_ONLY,
+            key=self.redis.kill_key if self.redis else None,
+            key_is_readable=self.redis is not None,
             here=kill_sources_here(self.settings)(),
         )
 
@@ -178,6 +195,7 @@ def _read_journal(installation: Installation, now_ms: int) -> JournalReading:
         many, old = measures.odd(connection, attempts=odd.attempts, before_ms=now_ms - odd.age_s * 1000)
         return JournalReading(
             stamp=meta.load(connection),
+            latches=kill_latches.held(connection),
             states=measures.open_states(connection),
             named={
                 state: measures.named(connection, state) for state in (IntentState.IN_DOUBT, IntentState.QUARANTINED)
@@ -208,7 +226,7 @@ def _read_redis(installation: Installation, redis: Redis, now_ms: int) -> RedisR
     key: bytes | None = redis.get(names.kill_switch)  # type: ignore[assignment]  # a synchronous client
     return RedisReading(
         counted=counts,
-        kill_key=kill_switch.parse(key),
+        kill_key=None if key is None else kill_key.text(key),
         breakers=breakers.read(redis, settings),
         queues={name: _queue(seen, now_ms) for name, seen in installation.delivery.look(redis).items()},
         pauses=_pauses(redis, {venue.value: names.pauses(venue.value) for venue in Venue}),

@@ -7,8 +7,8 @@ from typing import Any
 from app.clock import from_ms
 from app.job_safety import retry_metrics
 from app.job_safety.circuit_breaker import BreakerState, BreakerStatus
-from app.job_safety.kill_switch import KillState
 from app.job_safety.state import IntentState
+from app.monitor import kill
 from app.monitor.numbers import anomalies, doubt_age_s, spikes
 from app.monitor.readiness import reasons
 from app.monitor.readings import Reading
@@ -19,6 +19,7 @@ def status(reading: Reading) -> dict[str, Any]:
     """Return the state as plain values. What could not be read is null."""
     journal, redis = reading.journal, reading.redis
     why_not = reasons(reading)
+    held = kill.by_source(reading.holding, journal_is_readable=journal is not None)
     return {
         "ready": not why_not,
         "reasons": why_not,
@@ -29,7 +30,8 @@ def status(reading: Reading) -> dict[str, Any]:
         "time": from_ms(reading.now_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "kill_switch": {
             "state": reading.kill_state.value,
-            "sources": {name: state.value for name, state in reading.kill.items()},
+            "sources": {name: state.value for name, state in held.items()},
+            "held_by": kill.words(reading.holding, journal_is_readable=journal is not None) or None,
             "reason": journal.stamp.kill_reason if journal else None,
             "epoch": journal.stamp.kill_epoch if journal else None,
         },
@@ -140,7 +142,7 @@ def _stores(reading: Reading) -> dict[str, Any]:
 
 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:
-    kill = told["kill_switch"]
+    switch = told["kill_switch"]
     yield f"mode {told['mode']}, account {told['account']}, version {told['version']}, settings {told['config_hash']}"
     yield f"at {told['time']}"
     yield ""
@@ -148,12 +150,8 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     for reason in told["reasons"]:
         yield f"  - {reason}"
     yield ""
-    if kill["state"] == KillState.RUN.value:
-        yield "kill switch   RUN"
-    else:
-        why = f" ({kill['reason']})" if kill["reason"] else ""
-        stopping = ", ".join(f"{name} {state}" for name, state in kill["sources"].items() if state != "RUN")
-        yield f"kill switch   {kill['state']}: {stopping}{why}"
+    held = f": {switch['held_by']}" if switch["held_by"] else ""
+    yield f"kill switch   {switch['state']}{held}"
     for name, gate in (told["gates"] or {}).items():
         until = "until a person opens it" if gate["for_s"] is None else f"for {gate['for_s']} s"
         yield f"gate          {name}: {gate['why']}, {until}"

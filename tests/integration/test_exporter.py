@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.cli.output import iso
 from app.composition import compose
 from app.execution.conditions import Pin
 from app.execution.dispatch import pinned_order
 from app.intents import OrderIntent, from_canonical
 from app.job_safety.outcome import Accepted, Venue
 from app.observability.catalog import CATALOG
+from tests.support.kill import composed, run_cli
 from tests.support.nursery import Nursery
 from tests.support.paper_process import PaperProcess
 from tests.support.redis_server import RedisServer, free_port
@@ -255,6 +257,46 @@ def test_not_ready_while_the_kill_switch_is_on_and_says_so(here: System, port: i
     assert get(port, "/healthz")[0] == 200
     here.installation.redis.set("quantum:global:kill_switch", "false")
     until_ready(here, port, ready=True)
+
+
+@pytest.mark.parametrize("here", ["sqlite", "postgres"], indirect=True)
+def test_status_and_the_command_name_the_same_holders_of_the_kill_switch(here: System, port: int) -> None:
+    """The key that our own command wrote is its latch once more, and no second holder."""
+    start_exporter(here, port)
+    until_ready(here, port, ready=True)
+    here.cli("kill-switch", "on", "--reason", "orders without end", "--by", "anna")
+    assert until_ready(here, port, ready=False).splitlines()[1:] == ["kill switch: operator HALT"]
+    assert held_by(here, port) == {"operator": "HALT"}
+    told = here.cli("kill-switch", "status", "--json")
+    since = iso(json.loads(told.splitlines()[-1])["sources"]["operator"]["since_ms"])
+    words = f"operator holds HALT since {since}, by anna: orders without end"
+    assert f"kill switch   HALT: {words}\n" in get(port, "/status?format=text")[1]
+    assert words in run_cli(here, "status").words()
+    here.installation.redis.set("quantum:global:kill_switch", "reduce_only")
+    here.until(lambda: held_by(here, port) == {"operator": "HALT", "redis_key": "REDUCE_ONLY"} or None, "both")
+    text = get(port, "/status?format=text")[1]
+    assert f"kill switch   HALT: {words}; redis_key says REDUCE_ONLY\n" in text
+    with composed(here) as (_, switch):
+        switch.mirror()
+    here.until(lambda: "redis_key holds REDUCE_ONLY since" in get(port, "/status?format=text")[1] or None, "the latch")
+    assert held_by(here, port) == {"operator": "HALT", "redis_key": "REDUCE_ONLY"}
+
+
+def held_by(here: System, port: int) -> dict[str, str]:
+    """Return who holds the switch by `/status`, which `kill-switch status` must say too."""
+    shown: Any = json.loads(get(port, "/status")[1])["kill_switch"]["sources"]
+    by_status = {name: state for name, state in shown.items() if state != "RUN"}
+    told = json.loads(here.cli("kill-switch", "status", "--json").splitlines()[-1])["sources"]
+    holders = {name for name, one in told.items() if {one["holds"], one["says_now"]} - {"RUN", None}}
+    return by_status if by_status.keys() == holders else {"kill-switch status": str(holders), "/status": str(shown)}
+
+
+def test_kill_switch_that_cannot_be_read_is_told_by_store(here: System, port: int, redis_server: RedisServer) -> None:
+    start_exporter(here, port)
+    until_ready(here, port, ready=True)
+    redis_server.kill()
+    assert "kill switch: redis_key REDUCE_ONLY\n" in until_ready(here, port, ready=False)
+    assert "kill switch   REDUCE_ONLY: redis_key says unreadable\n" in get(port, "/status?format=text")[1]
 
 
 def test_not_ready_while_a_venue_is_paused(here: System, port: int) -> None:
