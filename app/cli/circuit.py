@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from app.cli.circuit_view import cell, change_fields, fields
+from app.cli.circuit_view import cell, change_fields, fields, opened_because
 from app.cli.durations import seconds
 from app.cli.output import as_json, as_table, emit, iso, say
 from app.cli.typers import plain_typer
@@ -21,6 +21,8 @@ _By = Annotated[str, typer.Option("--by", help="Who says so; kept in the audit t
 _Ttl = Annotated[str, typer.Option("--ttl", help="For how long: 90s, 10m, 1h; 24h at most.")]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 DEFAULT_TTL: Final = "15m"
+_LOOK_BACK: Final = 10_000
+"""Changes of one circuit among which the one is looked for that opened it: days of failing probes."""
 
 app = plain_typer(no_args_is_help=True)
 
@@ -51,7 +53,8 @@ def list_(*, json_: _Json = False) -> None:
         return
     emit(
         as_table(
-            [name.replace("_", " ") for name in _COLUMNS], [[cell(one, name) for name in _COLUMNS] for one in told]
+            [name.replace("_", " ") for name in _COLUMNS],
+            [[cell(one, name, not_counted=None) for name in _COLUMNS] for one in told],
         )
     )
 
@@ -60,14 +63,21 @@ def list_(*, json_: _Json = False) -> None:
 def show(job: _Job, *, json_: _Json = False) -> None:
     """Show one circuit: its state, what it has counted, and a person's override if there is one.
 
+    Only a closed circuit counts. One that is not says what opened it; every change is in `circuit history`.
+
     Example:
       fillonce circuit show order_usdm
     """
     from app.cli.opening import installation  # lazy: --help needs no Redis
     from app.composition import make_breakers
+    from app.journal import circuits
 
     with installation() as opened:
-        told = fields(make_breakers(opened).read(_known(job)))
+        status = make_breakers(opened).read(_known(job))
+        _take_in(opened)
+        with opened.journal.read() as connection:
+            changes = circuits.history(connection, [job], limit=_LOOK_BACK)
+    told = {**fields(status), "opened_because": opened_because(status, changes)}
     if json_:
         emit([as_json(told)])
         return

@@ -1,10 +1,13 @@
 """Circuits and their changes as people and programs read them."""
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 from app.cli.output import iso
+
+_COUNTS: Final = ("calls", "failures", "failure_weight", "consecutive_failures")
+NOT_COUNTED: Final = "not counted until it is closed"
 
 if TYPE_CHECKING:
     from app.job_safety.circuit_breaker import BreakerStatus
@@ -39,9 +42,29 @@ def fields(status: "BreakerStatus") -> dict[str, object]:
     }
 
 
-def cell(told: Mapping[str, object], name: str) -> object:
-    """Return one of its fields as a table shows it."""
+def opened_because(status: "BreakerStatus", changes: "Sequence[AuditRow]") -> str | None:
+    """Return why a circuit is not closed: what was counted when it opened, or a person's word.
+
+    What has moved it since (a probe that failed, its time) does not hide that. None: it is closed, or nobody knows.
+
+    Args:
+        status: The circuit.
+        changes: Its changes, oldest first.
+    """
+    if status.state.value == "closed":
+        return None
+    for row in reversed(changes):
+        detail = json.loads(row.detail)
+        if detail["from"] == "closed" and detail["to"] != "closed":
+            return str(detail["why"])
+    return status.why or None
+
+
+def cell(told: Mapping[str, object], name: str, *, not_counted: str | None = NOT_COUNTED) -> object:
+    """Return one of its fields as a table shows it. Only a closed circuit counts: another one's zeros mean nothing."""
     value = told[name]
+    if name in _COUNTS and told["state"] != "closed":
+        return not_counted
     if name == "override" and isinstance(value, Mapping):
         return f"{value['state']} by {value['by']} until {value['until']}: {value['reason']}"
     return value

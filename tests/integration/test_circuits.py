@@ -369,6 +369,41 @@ def test_command_line_shows_overrides_and_tells_the_history(here: System) -> Non
     assert all(row["config_hash"] for row in rows)
 
 
+def test_command_line_says_what_opened_the_circuit_where_nothing_is_counted(opener: Opener) -> None:
+    """A zero beside an open circuit would say that nothing failed."""
+    here = opener("breaker: {consecutive: 4, open_ms: 600000, open_max_ms: 600000, probe_lease_ms: 1500}\n")
+    assert shown(here)["calls"] == "0", "closed: it counts"
+    here.start("worker", "orders")
+    here.order("opens-the-books")
+    here.wait_for_state("opens-the-books", "FILLED")
+    here.exchange.faults(DOWN)
+    for number in range(4):
+        here.order(f"storm-{number}")
+    here.until(is_state(here, BreakerState.OPEN), "the circuit to open")
+    counts = ("calls", "failures", "failure weight", "consecutive failures")
+    found = shown(here)
+    assert (found["state"], found["opened because"]) == ("open", "failures in a row weigh 4")
+    assert {found[name] for name in counts} == {"not counted until it is closed"}
+    (line,) = [line for line in here.cli("circuit", "list").splitlines() if line.startswith(JOB)]
+    assert line.split()[1:5] == ["open", "-", "-", "-"]
+    here.cli("circuit", "half-open", JOB, "--reason", "they are back", "--by", "anna")
+    found = shown(here)
+    assert (found["state"], found["why"]) == ("half_open", "they are back")
+    assert found["opened because"] == "failures in a row weigh 4", "whatever has moved it since"
+    told = json.loads(here.cli("circuit", "show", JOB, "--json").splitlines()[-1])
+    assert told["opened_because"] == "failures in a row weigh 4"
+    here.cli("circuit", "reset", JOB, "--reason", "over", "--by", "anna")
+    assert shown(here)["opened because"] == "-"
+    here.cli("circuit", "open", JOB, "--reason", "maintenance", "--by", "anna")
+    assert shown(here)["opened because"] == "maintenance"
+
+
+def shown(here: System) -> dict[str, str]:
+    """Return the table of `circuit show`."""
+    rows = [re.split(r" {2,}", line, maxsplit=1) for line in here.cli("circuit", "show", JOB).splitlines()]
+    return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
 def test_two_processes_share_one_circuit(redis_url: str) -> None:
     """What one process counts, a process that has just started meets at its first call."""
     with Redis.from_url(redis_url) as redis:
