@@ -4,6 +4,7 @@ import contextlib
 import json
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from app.journal import schema
 from app.observability.log import make_logger
 from app.observability.recorder import Recorder
 from app.selftest import run
-from app.selftest.run import NAMES, Report
+from app.selftest.run import NAMES, Report, SelfTestRefusedError
+from app.settings import TradingMode
 from tests.support.kill import run_cli, standing
 from tests.support.nursery import Nursery
 from tests.support.paper_process import PaperProcess
@@ -172,6 +174,53 @@ def test_a_gate_that_is_taken_out_of_the_path_is_reported_and_no_order_leaves(
         assert report.control == "passed every gate", gate
     assert not_fired(held(here)) == set()
     assert here.exchange.truth()["orders"] == []
+
+
+UNTESTED = sorted(set(TradingMode) - {TradingMode.PAPER, TradingMode.TESTNET})
+WHY = {
+    TradingMode.DRY_RUN: "dry_run sends nothing that a gate could stop",
+    TradingMode.LIVE: "its drill would hold up real orders in live; prove the same settings in paper",
+}
+
+
+@pytest.mark.parametrize("mode", UNTESTED)
+def test_modes_in_which_it_would_prove_nothing_or_hold_up_real_orders_are_refused(
+    here: System, mode: TradingMode
+) -> None:
+    """Before anything is touched. Settings refuse mode live now; this must hold when they no longer do."""
+    opened = here.installation
+    settings = opened.settings.model_copy(update={"mode": mode})
+    log = make_logger(owner="test")
+    record = Recorder(log, opened.redis, SystemClock(), mode=mode.value, account=opened.account, is_counting=False)
+    before, stands = gates_in_redis(here), standing(here)
+    with pytest.raises(SelfTestRefusedError) as refused:
+        run.hold(replace(opened, settings=settings), record, by="test")
+    assert str(refused.value).startswith(f"mode {mode.value}: a self test needs paper or testnet: ")
+    assert WHY[mode] in str(refused.value)
+    assert (gates_in_redis(here), standing(here), audit_rows(here)) == (before, stands, 0)
+
+
+def audit_rows(here: System) -> int:
+    with here.installation.journal.read() as connection:
+        return len(connection.execute(select(schema.audit)).all())
+
+
+def test_command_in_mode_dry_run_is_refused_with_the_reason(
+    tmp_path: Path, redis: RedisServer, nursery: Nursery
+) -> None:
+    url = f"sqlite:///{tmp_path / 'journal.db'}"
+    with installed(tmp_path, redis, nursery, url, config="", TRADING_MODE="dry_run") as one:
+        code, found, words = told(one)
+        assert (code, found) == (1, {}), words
+        assert f"mode dry_run: a self test needs paper or testnet: {WHY[TradingMode.DRY_RUN]}" in words
+        assert audit_rows(one) == 0
+
+
+def test_command_in_mode_live_is_refused_with_the_reason(here: System) -> None:
+    code, found, words = told(here, TRADING_MODE="live")
+    assert (code, found) == (2, {}), words
+    assert "mode live is refused" in words
+    assert audit_rows(here) == 0
 
 
 def test_a_gate_that_the_settings_turn_off_is_not_called_proven(
