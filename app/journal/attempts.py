@@ -2,18 +2,25 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, and_, bindparam, literal_column, select, update
 
 from app.job_safety.outcome import ExchangeOrder, Failure
 from app.job_safety.retry_metrics import job_type_of
 from app.journal import schema, tallies
+from app.journal.prepared import Prepared
 from app.journal.rows import AttemptRow, attempt_row
-from app.journal.sql import insert_ignore
+from app.journal.sql import insert_or_ignore
 from app.journal.tallies import Tally
 
 _A = schema.attempts
+_NAMES = tuple(column.name for column in _A.c)
+_OF_INTENT = Prepared(select(_A).where(_A.c.key == bindparam("key")).order_by(_A.c.attempt))
+_HAS_PROOF = Prepared(
+    select(schema.proofs.c.id).where(schema.proofs.c.key == bindparam("key")).limit(literal_column("1"))
+)
 MAX_ANSWER = 500
 ABSENT = "ABSENT"
 """The outcome of an attempt that reconcile has proven not executed."""
@@ -21,7 +28,7 @@ ABSENT = "ABSENT"
 
 def insert(connection: Connection, attempt: Mapping[str, object]) -> None:
     """Write a new attempt. A second one with the same (key, number) fails in the database."""
-    connection.execute(_A.insert().values(**attempt))
+    _inserting(tuple(attempt)).count(connection, **attempt)
     if cast("int", attempt["attempt"]) > 1:
         table = schema.intents.c
         row = connection.execute(select(table.type, table.venue).where(table.key == attempt["key"])).one()
@@ -37,8 +44,7 @@ def is_first_proof(connection: Connection, *, key: str, order_id: int) -> bool:
 
 def of_intent(connection: Connection, key: str) -> list[AttemptRow]:
     """Return the attempts of an intent in their order."""
-    query = select(_A).where(_A.c.key == key).order_by(_A.c.attempt)
-    return [attempt_row(cast("Mapping[str, Any]", row)) for row in connection.execute(query).mappings()]
+    return [attempt_row(dict(zip(_NAMES, row, strict=True))) for row in _OF_INTENT.rows(connection, key=key)]
 
 
 def open_of_owner(connection: Connection, owner: str) -> list[AttemptRow]:
@@ -66,9 +72,20 @@ def settle(
         "settled_by": by,
         "answer": answer[:MAX_ANSWER] or None,
         "retry_delay_ms": retry_delay_ms,
+        **_failure_columns(failure),
     }
-    statement = update(_A).where(_A.c.key == key, _A.c.attempt == attempt, _A.c.outcome.is_(None))
-    return connection.execute(statement.values(**values, **_failure_columns(failure))).rowcount == 1
+    return _settling(tuple(values)).count(connection, as_key=key, as_attempt=attempt, **values) == 1
+
+
+@cache
+def _inserting(columns: tuple[str, ...]) -> Prepared:
+    return Prepared(_A.insert().values({name: bindparam(name) for name in columns}))
+
+
+@cache
+def _settling(columns: tuple[str, ...]) -> Prepared:
+    still_open = and_(_A.c.key == bindparam("as_key"), _A.c.attempt == bindparam("as_attempt"), _A.c.outcome.is_(None))
+    return Prepared(update(_A).where(still_open).values({name: bindparam(name) for name in columns}))
 
 
 def note_unknown(connection: Connection, *, key: str, attempt: int, failure: Failure, now_ms: int) -> None:
@@ -109,24 +126,22 @@ def venue_left_unknown(connection: Connection, *, venue: str, since_ms: int) -> 
 
 def add_proof(connection: Connection, *, key: str, order: ExchangeOrder, source: str, before: str, now_ms: int) -> bool:
     """Append what the exchange said of an order of ours; return whether that is news."""
-    return (
-        insert_ignore(
-            connection,
-            schema.proofs,
-            [
-                {
-                    "key": key,
-                    "order_id": order.order_id,
-                    "status": order.status,
-                    "executed_quantity": order.executed_quantity,
-                    "source": source,
-                    "state_before": before,
-                    "recorded_at_ms": now_ms,
-                }
-            ],
-        )
-        == 1
+    return insert_or_ignore(
+        connection,
+        schema.proofs,
+        key=key,
+        order_id=order.order_id,
+        status=order.status,
+        executed_quantity=order.executed_quantity,
+        source=source,
+        state_before=before,
+        recorded_at_ms=now_ms,
     )
+
+
+def has_proof(connection: Connection, key: str) -> bool:
+    """Return whether the exchange ever said that it has, or had, an order of this intent."""
+    return bool(_HAS_PROOF.rows(connection, key=key))
 
 
 def proofs_of(connection: Connection, key: str) -> Sequence[Mapping[str, Any]]:

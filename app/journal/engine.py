@@ -80,7 +80,10 @@ class Journal:
             StoreUnavailableError: the database cannot be reached.
         """
         with _translated(), self.engine.connect() as connection:
-            yield connection.execution_options(read_only=True)
+            reading = connection.execution_options(read_only=True)
+            # What a prepared statement runs begins no transaction by itself; psycopg does.
+            with reading.begin() if self.is_sqlite else contextlib.nullcontext():
+                yield reading
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         return self._lock.hold() if self._lock is not None else contextlib.nullcontext()

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from sqlalchemy import Connection, select, update
 
 from app.journal import schema
-from app.journal.sql import insert_ignore
+from app.journal.sql import insert_ignore, insert_or_ignore
 
 ALERT: Final = "alert"
 """The one kind that no queue delivers: the keeper does, beside the work."""
@@ -33,24 +33,17 @@ class Followup:
 
 def add(connection: Connection, followup: Followup, *, now_ms: int) -> bool:
     """Write `followup` unless its key is known; return whether it is new."""
-    return (
-        insert_ignore(
-            connection,
-            schema.followups,
-            [
-                {
-                    "key": followup.key,
-                    "kind": followup.kind,
-                    "queue": followup.queue,
-                    "intent_key": followup.intent_key,
-                    "payload": json.dumps(dict(followup.payload), sort_keys=True),
-                    "run_at_ms": followup.run_at_ms,
-                    "tries": 0,
-                    "created_at_ms": now_ms,
-                }
-            ],
-        )
-        == 1
+    return insert_or_ignore(
+        connection,
+        schema.followups,
+        key=followup.key,
+        kind=followup.kind,
+        queue=followup.queue,
+        intent_key=followup.intent_key,
+        payload=json.dumps(dict(followup.payload), sort_keys=True),
+        run_at_ms=followup.run_at_ms,
+        tries=0,
+        created_at_ms=now_ms,
     )
 
 

@@ -4,19 +4,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final, cast
 
-from sqlalchemy import Connection, Select, and_, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, literal, literal_column, or_, select, update
 
 from app.job_safety.errors import IntentNotFoundError
 from app.job_safety.retry_metrics import job_type_of
 from app.job_safety.state import DOUBTFUL, LIVE, ON_EXCHANGE, TERMINAL_STATES, IntentState, advance
 from app.journal import schema, tallies
+from app.journal.prepared import Prepared
 from app.journal.rows import IntentRow, intent_row
 from app.journal.sql import MAX_ROWS_PER_STATEMENT, insert_new
 from app.journal.tallies import Tally
 
 _T = schema.intents
+_NAMES = tuple(column.name for column in _T.c)
+_BY_KEY = select(_T).where(_T.c.key == bindparam("key"))
+_FIND = Prepared(_BY_KEY)
+_LOCK = Prepared(_BY_KEY.with_for_update())
 
 RETRIED_FROM: Final = 2
 """The number of the attempt from which an intent counts as retried."""
@@ -100,9 +106,8 @@ def load(connection: Connection, key: str, *, lock: bool = False) -> IntentRow:
 
 def find(connection: Connection, key: str, *, lock: bool = False) -> IntentRow | None:
     """Return the intent, or None."""
-    query = select(_T).where(_T.c.key == key)
-    row = connection.execute(query.with_for_update() if lock else query).mappings().first()
-    return None if row is None else intent_row(cast("Mapping[str, Any]", row))
+    found = (_LOCK if lock else _FIND).rows(connection, key=key)
+    return intent_row(dict(zip(_NAMES, found[0], strict=True))) if found else None
 
 
 def move(connection: Connection, row: IntentRow, after: IntentState, *, now_ms: int, **changes: object) -> bool:
@@ -184,11 +189,23 @@ def closing_symbol(
     connection: Connection, *, venue: str, symbol: str, states: Sequence[IntentState], but_not: str
 ) -> str | None:
     """Return the key of a dispatched order of this symbol in one of `states`, or None."""
-    named = _T.c.state.in_([state.value for state in states])
-    query = select(_T.c.key).where(
-        named, _T.c.venue == venue, _T.c.symbol == symbol, _T.c.attempt > 0, _T.c.type == "order", _T.c.key != but_not
+    found = _closing(tuple(state.value for state in states)).rows(
+        connection, in_venue=venue, in_symbol=symbol, but_not=but_not
     )
-    return connection.execute(query.limit(1)).scalar()
+    return str(found[0][0]) if found else None
+
+
+@cache
+def _closing(states: tuple[str, ...]) -> Prepared:
+    query = select(_T.c.key).where(
+        or_(*(_T.c.state == literal(state) for state in states)),
+        _T.c.venue == bindparam("in_venue"),
+        _T.c.symbol == bindparam("in_symbol"),
+        _T.c.attempt > literal_column("0"),
+        _T.c.type == literal_column("'order'"),
+        _T.c.key != bindparam("but_not"),
+    )
+    return Prepared(query.limit(literal_column("1")))
 
 
 def in_states(
@@ -231,10 +248,19 @@ def _rows(connection: Connection, query: Select[Any]) -> list[IntentRow]:
 
 
 def _compare_and_set(connection: Connection, row: IntentRow, values: Mapping[str, object]) -> bool:
-    statement = update(_T).where(
-        _T.c.key == row.key, _T.c.state == row.state.value, _T.c.attempt == row.attempt, _T.c.fence == row.fence
+    as_read = {"as_key": row.key, "as_state": row.state.value, "as_attempt": row.attempt, "as_fence": row.fence}
+    return _change(tuple(values)).count(connection, **as_read, **values) == 1
+
+
+@cache
+def _change(columns: tuple[str, ...]) -> Prepared:
+    as_read = and_(
+        _T.c.key == bindparam("as_key"),
+        _T.c.state == bindparam("as_state"),
+        _T.c.attempt == bindparam("as_attempt"),
+        _T.c.fence == bindparam("as_fence"),
     )
-    return connection.execute(statement.values(**values)).rowcount == 1
+    return Prepared(update(_T).where(as_read).values({name: bindparam(name) for name in columns}))
 
 
 def _hashes(connection: Connection, keys: Sequence[str]) -> dict[str, str]:

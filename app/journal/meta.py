@@ -9,6 +9,7 @@ from app.job_safety.errors import WrongInstallationError
 from app.journal import schema
 from app.journal.engine import Journal
 from app.journal.fence import Fence, next_fence
+from app.journal.prepared import Prepared
 from app.journal.sql import insert_ignore
 
 
@@ -25,6 +26,11 @@ class Meta:
     kill_reason: str
     created_at_ms: int
     restored_at_ms: int | None
+
+
+_COLUMNS = [schema.journal_meta.c[name] for name in Meta.__dataclass_fields__]
+_READ = Prepared(select(*_COLUMNS))
+_SHARE = Prepared(select(*_COLUMNS).with_for_update(read=True))
 
 
 def claim(journal: Journal, *, account: str, mode: str, now_ms: int) -> Meta:
@@ -66,8 +72,5 @@ def raise_fence(connection: Connection, fence: int) -> Fence:
 
 
 def _read(connection: Connection, *, share: bool = False) -> Meta | None:
-    query = select(schema.journal_meta)
-    row = connection.execute(query.with_for_update(read=True) if share else query).mappings().first()
-    if row is None:
-        return None
-    return Meta(**{name: row[name] for name in Meta.__dataclass_fields__})
+    found = (_SHARE if share else _READ).rows(connection)
+    return Meta(**dict(zip(Meta.__dataclass_fields__, found[0], strict=True))) if found else None

@@ -1,13 +1,27 @@
-"""The two statements that SQLite and PostgreSQL spell alike and SQLAlchemy does not."""
+"""The statements that SQLite and PostgreSQL spell alike and SQLAlchemy does not."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table
+from sqlalchemy import Column, Connection, Table, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
+
+from app.journal.prepared import Prepared
 
 MAX_ROWS_PER_STATEMENT = 500
 """Bounds the keys of one IN list: SQLite's limit is 32,766 bound parameters."""
+
+
+def insert_or_ignore(connection: Connection, table: Table, **row: object) -> bool:
+    """Insert one row unless its unique key exists; return whether it was new. Compiled once per table."""
+    return _single(table, tuple(row), connection.dialect.name).count(connection, **row) == 1
+
+
+@cache
+def _single(table: Table, columns: tuple[str, ...], database: str) -> Prepared:
+    dialect = postgresql if database == "postgresql" else sqlite
+    return Prepared(dialect.insert(table).values({name: bindparam(name) for name in columns}).on_conflict_do_nothing())
 
 
 def insert_ignore(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
