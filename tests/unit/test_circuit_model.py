@@ -33,7 +33,7 @@ class Model:
     streak: int = 0
     row: int = 0
     successes: int = 0
-    calls: list[tuple[int, int]] = field(default_factory=list)
+    calls: list[tuple[int, str, int]] = field(default_factory=list)
     permits: dict[str, int] = field(default_factory=dict)
     override: str = ""
     override_until: int = 0
@@ -86,15 +86,17 @@ class Model:
             elif self.successes >= POLICY.probes:
                 self.move("closed")
             return
-        self.calls = [one for one in [*self.calls, (self.now, weight)] if one[0] > self.now - POLICY.window_ms]
-        self.calls = self.calls[-POLICY.window_calls :]
+        young = [one for one in self.calls if one[0] > self.now - POLICY.window_ms]
+        # Of calls that end within one millisecond, those with the smallest names leave the window first.
+        this = (self.now, f"{token.replace('#', '-')}#1:{weight}", weight)
+        self.calls = sorted([*young, this])[-POLICY.window_calls :]
         self.row = self.row + weight if weight else 0
         if weight and self.override != "closed" and self.is_too_much():
             self.trip()
 
     def is_too_much(self) -> bool:
-        bad = sum(weight for _, weight in self.calls)
-        good = sum(weight == 0 for _, weight in self.calls)
+        bad = sum(weight for *_, weight in self.calls)
+        good = sum(weight == 0 for *_, weight in self.calls)
         too_many = len(self.calls) >= POLICY.min_calls and 100 * bad // (bad + good) >= POLICY.rate_percent
         return self.row >= POLICY.consecutive or too_many
 
@@ -171,7 +173,7 @@ class CircuitAgainstModel(RuleBasedStateMachine):
         assert (status.override is not None) == (model.override != "" and model.now < model.override_until)
         assert status.consecutive_failures == model.row
         young = [one for one in model.calls if one[0] > model.now - POLICY.window_ms]
-        assert (status.calls, status.weight) == (len(young), sum(weight for _, weight in young))
+        assert (status.calls, status.weight) == (len(young), sum(weight for *_, weight in young))
         assert len(CircuitChanges(self.redis, NAMES).read(100_000)) == model.changes
 
 
