@@ -8,7 +8,9 @@ from typing import Final
 from bench.output import ROOT
 
 FOLDER: Final = ROOT / "var" / "peers-venv"
-PINNED: Final = ("rq==2.12.0", "celery[redis]==5.7.0", "dramatiq==2.2.1", "redis==8.1.0", "kombu==5.7.0")
+PINNED: Final = (
+    "rq==2.12.0", "celery[redis]==5.7.0", "dramatiq==2.2.1", "huey==3.5.4", "redis==8.1.0", "kombu==5.7.0",
+)  # fmt: skip
 PYTHON: Final = FOLDER / "bin" / "python"
 
 
