@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from typing import Final
 
 from app.books import handlers
-from app.delivery import JOB_FUNCTIONS
+from app.delivery import JOB_FUNCTIONS, Leavings
 from app.execution.cancel import run_cancel as execute_cancel
 from app.execution.context import ExecutionContext
 from app.execution.fills import cost_of, fetch_fills
@@ -33,6 +33,19 @@ _FAULT_POINTS: Final = {
     "post_ledger": (FaultPoint.IN_LEDGER_TRANSACTION, FaultPoint.AFTER_LEDGER_COMMIT),
     "post_pnl": (FaultPoint.IN_PNL_TRANSACTION, FaultPoint.AFTER_PNL_COMMIT),
 }
+
+
+def run(function: str, key: str) -> str:
+    """Run one of `ALLOWED` by the name that RQ knows it under."""
+    return FUNCTIONS[function](key)
+
+
+def after_the_end(context: ExecutionContext, leavings: Leavings) -> None:
+    """Let a test strike right after Redis was told what a job has left."""
+    if leavings.guards:
+        context.faults.hit(FaultPoint.AFTER_GUARD_DONE)
+    if leavings.parcels:
+        context.faults.hit(FaultPoint.AFTER_FOLLOWUPS_DELIVERED)
 
 
 def run_order(key: str) -> str:
@@ -93,8 +106,7 @@ def run_followup(key: str) -> str:
             finally:
                 # No result is kept: the inbox in the journal is the one that counts.
                 told = Told(venue=venue, seen=context.rate.take_seen(venue)) if venue else None
-                with contextlib.suppress(StoreUnavailableError):
-                    context.guard.release("followup", key, token, told)
+                context.end_lease("followup", key, token, told=told)
         case _:
             raise InvariantViolatedError(f"{key}: admission answered {answer}")
 
@@ -141,3 +153,8 @@ def _run(context: ExecutionContext, followup: Followup) -> str:
     for failed in drained.failed:
         context.record.alarm("followup_failed", key=failed)
     return "done"
+
+
+FUNCTIONS: Final = {f"{__name__}.{one.__name__}": one for one in (
+    run_order, run_cancel, run_signal, run_position, run_ledger, run_pnl, run_followup
+)}  # fmt: skip

@@ -4,10 +4,9 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 from redis.exceptions import RedisError
-from rq.exceptions import StopRequested
 
 from app.composition import open_here
 from app.job_safety.errors import StoreUnavailableError
@@ -15,7 +14,7 @@ from app.observability.log import make_logger
 from app.wiring import Installation, connect_redis
 from workers.worker import SafetyWorker, quiet_rq
 
-LOOK_S: Final = 3
+LOOK_S: Final = 3.0
 """A thread hears of a stop only between two reads of the queue, this far apart."""
 
 TIMEOUT_S: Final = 30
@@ -27,19 +26,12 @@ def owner_of(process: str, queue: str) -> str:
 
 
 class ThreadWorker(SafetyWorker):
-    """A worker that is not alone in its process: signals are the process' affair."""
+    """A worker that is not alone in its process: signals are the process' affair, and no thread hears them."""
+
+    wait_s = LOOK_S
 
     def _install_signal_handlers(self) -> None:
         """Leave signals alone: only the main thread may handle them."""
-
-    def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> Any:
-        """Wait for a job, but look in between whether to stop: RQ leaves that to signals, which no thread gets."""
-        del max_idle_time
-        while not self.is_stopping:
-            found = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time=LOOK_S)
-            if found is not None:
-                return found
-        raise StopRequested
 
     def stop_soon(self) -> None:
         """Finish the running job, then end."""

@@ -8,23 +8,35 @@ import contextlib
 import logging
 import signal
 import sys
+import time
+import traceback
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Queue, SimpleWorker
-from rq.exceptions import DeserializationError
+from rq.exceptions import StopRequested
+from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.timeouts import BaseDeathPenalty
+from rq.utils import now as rq_now
+from rq.worker import WorkerStatus
 
 from app.composition import compose, open_here
-from app.delivery import QUEUES, rq_queue_name
+from app.delivery import QUEUES, Claim, Claims, Leavings, rq_queue_name
 from app.execution.context import ExecutionContext
-from app.job_safety.errors import OutcomeUnknownError, RetryableError, StoreUnavailableError
+from app.job_safety.errors import (
+    InvariantViolatedError,
+    OutcomeUnknownError,
+    RetryableError,
+    StoreUnavailableError,
+)
 from app.journal import intents
 from app.wiring import Installation, connect_redis
 from workers import jobs
@@ -34,6 +46,10 @@ from workers.safety_job import REFUSED_KEY, RefusedJobError, SafetyJob
 
 WORKER_TTL_S: Final = 60
 """How long an idle worker may block in Redis before it shows a sign of life."""
+
+SIGN_OF_LIFE_S: Final = 15.0
+SUSPENSION_S: Final = 1.0
+_NEVER: Final = datetime.fromtimestamp(0, tz=UTC)
 
 MAINTENANCE_S: Final = 600
 
@@ -55,6 +71,8 @@ class SafetyWorker(SimpleWorker):
     death_penalty_class = NoDeathPenalty
     log_result_lifespan = False
     max_connection_wait_time = 2.0
+    wait_s = float(WORKER_TTL_S - 15)
+    """How long to block for a job before looking around."""
 
     def __init__(
         self,
@@ -82,6 +100,12 @@ class SafetyWorker(SimpleWorker):
         role = names[0] if names else "idle"
         super().__init__(full, name or new_owner(role), connection=_sent_once(connection, self.installation), **options)
         self.context: ExecutionContext | None = None
+        self._claimed: Claim | None = None
+        self._look_at_s = 0.0
+        self._claims = Claims(
+            self.connection, self.installation.delivery, queue=full[0] if full else "", worker=self.name,
+            worker_ttl_s=WORKER_TTL_S + 60,
+        )  # fmt: skip
 
     @property
     def is_stopping(self) -> bool:
@@ -108,6 +132,120 @@ class SafetyWorker(SimpleWorker):
             self.context.record.close()
         return worked
 
+    def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - the base's signature
+        """Look once a second while idle: the script that begins a job in passing has looked already (`finish.lua`)."""
+        if self._claimed is None and time.monotonic() >= self._look_at_s:
+            super().check_for_suspension(burst)
+            self._look_at_s = time.monotonic() + SUSPENSION_S
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """Show a sign of life if the last is old: whatever begins or ends a job shows one by itself."""
+        if pipeline is not None or (rq_now() - (self.last_heartbeat or _NEVER)).total_seconds() > SIGN_OF_LIFE_S:
+            super().heartbeat(timeout, pipeline)
+
+    def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> Any:
+        """Begin the next job and return it with its queue; None: there is none, in a burst or after `max_idle_time`."""
+        claims, queue = self._claims, self.queues[0]
+        claim, self._claimed = self._claimed or claims.take(), None
+        idle_until_s = None if max_idle_time is None else time.monotonic() + max_idle_time
+        while claim is None and timeout is not None:
+            if self.is_stopping:
+                raise StopRequested
+            if idle_until_s is not None and time.monotonic() >= idle_until_s:
+                return None
+            if self.get_state() != WorkerStatus.IDLE:
+                self.set_state(WorkerStatus.IDLE)
+            claim = self._wait()
+            if self.should_run_maintenance_tasks:
+                self.run_maintenance_tasks()  # type: ignore[no-untyped-call]  # rq has no types here
+        if claim is None:
+            return None
+        self._set_local_state(WorkerStatus.BUSY)
+        self.last_heartbeat = rq_now()
+        return claim, queue
+
+    def execute_job(self, job: Any, queue: Queue) -> None:
+        """Run what was begun, and begin the next with the same round trip that ends it."""
+        claim: Claim = job
+        if claim.function is None:
+            self._execute_unknown(claim, queue)
+            return
+        context = self._context_in_use
+        context.afterwards.leavings = leavings = Leavings()
+        try:
+            result = jobs.run(claim.function, claim.key)
+        except Exception:  # noqa: BLE001 - RQ's own: whatever a job raises is kept in the job, and the worker goes on
+            context.afterwards.leavings = None
+            self._fail(claim, queue, leavings)
+            return
+        context.afterwards.leavings = None
+        has_dependents, self._claimed = self._claims.finish(claim, result, leavings, begin_next=not self.is_stopping)
+        jobs.after_the_end(context, leavings)
+        if has_dependents:
+            queue.enqueue_dependents(self._fetch(claim))
+        if self._claimed is None:
+            self._set_local_state(WorkerStatus.IDLE)
+
+    def teardown(self) -> None:
+        """Give back what was begun and not ended, then take leave."""
+        with contextlib.suppress(RedisError):  # then the sweeper brings it back
+            self._claims.give_back()
+        super().teardown()  # type: ignore[no-untyped-call]  # the same
+
+    def _wait(self) -> Claim | None:
+        pause_s = 0.5
+        while True:
+            try:
+                return self._claims.wait(self.wait_s)
+            except RedisConnectionError as error:
+                self.log.warning("worker %s: Redis is not there: %s", self.name, error)
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 2, self.max_connection_wait_time)
+                if self.is_stopping:
+                    raise StopRequested from error
+
+    def _execute_unknown(self, claim: Claim, queue: Queue) -> None:
+        """Let RQ itself deal with what is not plainly ours: it is refused, with all that RQ does to a failed job."""
+        job = self._fetch(claim)
+        self.execution = self._execution_of(claim)
+        self.perform_job(job, queue)
+        self.set_state(WorkerStatus.IDLE)
+
+    def _fail(self, claim: Claim, queue: Queue, leavings: Leavings) -> None:
+        """Tell what the job has left, and have RQ keep the failure where its tools show it."""
+        context = self._context_in_use
+        raised = sys.exc_info()
+        for guard in leavings.guards:
+            context.end(guard)
+        context.hand_over(leavings.parcels)
+        if not isinstance(raised[1], RetryableError | OutcomeUnknownError | RedisError):
+            # What breaks by itself counts as a death: an intent that does so again and again is poison.
+            with contextlib.suppress(StoreUnavailableError), context.journal.write() as connection:
+                intents.count_deaths(connection, [claim.key])
+        job = self._fetch(claim)
+        job.started_at = datetime.fromtimestamp(claim.begun_s, tz=UTC)
+        self.execution = self._execution_of(claim)
+        self.handle_execution_ended(job, queue, self.get_heartbeat_ttl(job))
+        self.handle_exception(job, *raised)
+        self.handle_job_failure(job=job, queue=queue, exc_string="".join(traceback.format_exception(*raised)))
+        self.set_state(WorkerStatus.IDLE)
+
+    def _fetch(self, claim: Claim) -> Job:
+        return self.job_class.fetch(claim.job_id, connection=self.connection, serializer=self.serializer)
+
+    def _execution_of(self, claim: Claim) -> Execution:
+        return Execution(claim.execution_id, claim.job_id, self.connection, worker_name=self.name)
+
+    def _set_local_state(self, state: WorkerStatus) -> None:
+        """Note what the scripts have written into Redis already."""
+        self._state = state
+
+    @property
+    def _context_in_use(self) -> ExecutionContext:
+        if self.context is None:
+            raise InvariantViolatedError("a worker runs jobs in `work` only")
+        return self.context
+
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """Log the failure of a job in our own form, and count what was refused."""
         error = exc_info[1] if len(exc_info) > 1 else None
@@ -121,17 +259,7 @@ class SafetyWorker(SimpleWorker):
                 self.context.record.event(
                     "job_failed", level=level, job_id=job.id, error=f"{type(error).__name__}: {error}"
                 )
-                if not isinstance(error, RetryableError | OutcomeUnknownError | RedisError):
-                    self._count_against(self.context, job)
         super().handle_exception(job, *exc_info)
-
-    def _count_against(self, context: ExecutionContext, job: Job) -> None:
-        """Count what broke by itself as a death: an intent that does so again and again is poison."""
-        # A job whose arguments cannot be read names nothing of ours.
-        with contextlib.suppress(StoreUnavailableError, DeserializationError):
-            keys = [str(argument) for argument in job.args]
-            with context.journal.write() as connection:
-                intents.count_deaths(connection, keys)
 
 
 def _listed(queues: Any) -> Sequence[Any]:

@@ -5,7 +5,7 @@ The queue carries keys only. A job's description is for people who look at a das
 
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now as rq_now
+from rq.utils import utcformat
 
 from app.clock import to_ms
 from app.job_safety import keys, scripts
@@ -59,6 +60,14 @@ class QueueState:
     enqueued_at_ms: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Jobs for one queue, as `lib_deliver.lua` takes them."""
+
+    keys: Sequence[str]
+    arguments: Sequence[Any]
+
+
 class Delivery:
     """Delivers keys of one account and mode. Its Redis client must not retry by itself (see `connect_redis`)."""
 
@@ -71,6 +80,7 @@ class Delivery:
         self._name = f"{installation[:12]} in mode {mode}"
         self._claim_key = f"delivery:claim:{account}"
         self._claim_ttl_ms = claim_ttl_ms
+        self._alike: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._claim = redis.register_script(scripts.source("claim", package="app.delivery"))
         self._deliver = redis.register_script(scripts.source("deliver", package="app.delivery"))
 
@@ -96,12 +106,14 @@ class Delivery:
             StoreUnavailableError: Redis did not answer; some of it may have been delivered.
         """
         how = "front" if front else "force" if force else ""
-        count = 0
+        return sum(self._push(batch) for batch in self.batches(parcels, how))
+
+    def batches(self, parcels: Sequence[Parcel], how: str = "") -> Iterator[Batch]:
+        """Yield what delivers `parcels`, for a script that does more than that; `how` as `lib_deliver.lua` says."""
         for queue in dict.fromkeys(parcel.queue for parcel in parcels):
             same = [parcel for parcel in parcels if parcel.queue == queue]
             for start in range(0, len(same), MAX_BATCH):
-                count += self._push(queue, same[start : start + MAX_BATCH], how)
-        return count
+                yield self._batch(queue, same[start : start + MAX_BATCH], how)
 
     def claim(self) -> None:
         """Keep the queues of this account for this journal for some seconds, and see whether Redis takes writes at all.
@@ -244,41 +256,40 @@ class Delivery:
         pipe.lrem(f"rq:queue:{queue}", 0, job_id)
         pipe.lrem(f"rq:queue:{queue}:intermediate", 0, job_id)
 
-    def _push(self, queue: str, parcels: Sequence[Parcel], how: str) -> int:
-        name = self.queue_name(queue)
-        script_keys = ["rq:queues", self._queue_key(queue), f"rq:finished:{name}", f"rq:failed:{name}", self._claim_key]
-        arguments: list[Any] = [how, self._name]
-        for parcel in parcels:
-            job = self._job(parcel, name)
-            fields: list[Any] = []
-            for field, value in job.to_dict(include_result=False).items():
-                fields += [field, value]
-            script_keys.append(f"rq:job:{job.id}")
-            arguments += [job.id, len(fields), *fields]
+    def _push(self, batch: Batch) -> int:
         try:
-            answer = self._deliver(keys=script_keys, args=arguments)
+            answer = self._deliver(keys=list(batch.keys), args=list(batch.arguments))
         except RedisError as error:
             raise StoreUnavailableError(f"redis: {error}") from error
         if isinstance(answer, bytes):
             self._refuse(answer)
         return int(answer)
 
-    def _job(self, parcel: Parcel, queue_name: str) -> Job:
-        job = Job.create(
-            JOB_FUNCTIONS[parcel.type],
-            args=[parcel.key],
-            connection=self._redis,
-            id=self.job_id(parcel),
-            serializer=JSONSerializer,
-            description=parcel.description or f"{parcel.type} {parcel.key}",
-            timeout=-1,
-            result_ttl=RESULT_TTL_S,
-            failure_ttl=FAILURE_TTL_S,
-            origin=queue_name,
-            status=JobStatus.QUEUED,
-        )
-        job.enqueued_at = rq_now()
-        return job
+    def _batch(self, queue: str, parcels: Sequence[Parcel], how: str) -> Batch:
+        name = self.queue_name(queue)
+        script_keys = ["rq:queues", self._queue_key(queue), f"rq:finished:{name}", f"rq:failed:{name}", self._claim_key]
+        arguments: list[Any] = [how, self._name, len(parcels)]
+        for parcel in parcels:
+            job_id = self.job_id(parcel)
+            fields = [item for pair in self._fields(parcel, name).items() for item in pair]
+            script_keys.append(f"rq:job:{job_id}")
+            arguments += [job_id, len(fields), *fields]
+        return Batch(keys=script_keys, arguments=arguments)
+
+    def _fields(self, parcel: Parcel, queue_name: str) -> Mapping[str, Any]:
+        """Return the hash of a job as RQ writes it; only what differs between two jobs of a kind is made each time."""
+        kind = (parcel.type, queue_name)
+        alike = self._alike.get(kind)
+        if alike is None:
+            alike = self._alike[kind] = _job(parcel.type, queue_name, self._redis).to_dict(include_result=False)
+        now = utcformat(rq_now())
+        return {
+            **alike,
+            "created_at": now,
+            "enqueued_at": now,
+            "data": zlib.compress(json.dumps([JOB_FUNCTIONS[parcel.type], None, [parcel.key], {}]).encode()),
+            "description": parcel.description or f"{parcel.type} {parcel.key}",
+        }
 
     def _queue_key(self, queue: str) -> str:
         return f"rq:queue:{self.queue_name(queue)}"
@@ -296,3 +307,17 @@ def _instant_ms(raw: object) -> int | None:
 def rq_queue_name(queue: str, account: str) -> str:
     """Return RQ's name of one of `QUEUES` for an account label."""
     return queue if account == "main" else f"{queue}.{account}"
+
+
+def _job(kind: str, queue_name: str, redis: Redis) -> Job:
+    return Job.create(
+        JOB_FUNCTIONS[kind],
+        args=[""],
+        connection=redis,
+        serializer=JSONSerializer,
+        timeout=-1,
+        result_ttl=RESULT_TTL_S,
+        failure_ttl=FAILURE_TTL_S,
+        origin=queue_name,
+        status=JobStatus.QUEUED,
+    )

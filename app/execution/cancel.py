@@ -18,7 +18,7 @@ from app.job_safety.admission import Admitted, Blocked, EffectKind, Held
 from app.job_safety.circuit_breaker import job_type_of, weight_of
 from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
 from app.job_safety.outcome import ExchangeOrder, NotSent, Refused, Unknown, Venue
-from app.job_safety.side_effect_guard import Token, Told
+from app.job_safety.side_effect_guard import Token
 from app.job_safety.state import DOUBTFUL, LIVE, SENDABLE, TERMINAL_STATES, IntentState
 from app.journal import attempts, intents, meta
 from app.journal.rows import AttemptRow, IntentRow
@@ -118,7 +118,7 @@ def _cancel_live(context: ExecutionContext, row: IntentRow, target: IntentRow) -
         return _later(context, row, str(error))
     finally:
         if token is not None:
-            _release(context, row.key, token, heard.told(context))
+            context.end_lease("cancel", row.key, token, told=heard.told(context))
 
 
 def _is_over(context: ExecutionContext, target: IntentRow) -> bool:
@@ -293,10 +293,3 @@ def _later(context: ExecutionContext, row: IntentRow, why: str) -> str:
             )  # fmt: skip
     context.record.event("cancel_waits", key=row.key, why=why, job_type=row.job_type)
     return f"waits: {why}"
-
-
-def _release(context: ExecutionContext, key: str, token: Token, told: Told) -> None:
-    try:
-        context.guard.release("cancel", key, token, told)
-    except StoreUnavailableError as error:
-        context.record.event("guard_not_released", level="warning", count=False, key=key, error=str(error))

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from sqlalchemy import Connection
 
 from app.clock import Clock
-from app.delivery import Delivery, Parcel
+from app.delivery import Delivery, Leavings, Parcel
 from app.exchange.exchange_clock import ExchangeClock
 from app.exchange.filters import RulesCache
 from app.exchange.gateway import ExchangeGateway
@@ -24,7 +24,7 @@ from app.job_safety.lease_keeper import LeaseKeeper
 from app.job_safety.outcome import Venue
 from app.job_safety.rate_limit import Pause, RateGate
 from app.job_safety.retry_policy import Jitter, RetryLimits
-from app.job_safety.side_effect_guard import SideEffectGuard
+from app.job_safety.side_effect_guard import GuardEnd, SideEffectGuard, Token, Told
 from app.journal.engine import Journal
 from app.observability.recorder import Recorder
 
@@ -100,6 +100,13 @@ class Books(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Afterwards:
+    """What the job under way leaves for Redis. Its worker tells it all in one round trip, when the job ends."""
+
+    leavings: Leavings | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionContext:
     """One process' dependencies. `owner` is unique per process start."""
@@ -143,15 +150,47 @@ class ExecutionContext:
     """Since when this process watches such an account (exchange ms)."""
     limits_looked: dict[Venue, float] = field(default_factory=dict)
     """When this process looks again whether a venue's limits are known (monotonic seconds)."""
+    afterwards: Afterwards = field(default_factory=Afterwards)
 
     @property
     def is_dry_run(self) -> bool:
         """Whether everything is done but the sending."""
         return self.mode == "dry_run"
 
+    def end_lease(
+        self,
+        effect_type: str,
+        key: str,
+        token: Token,
+        hint: str | None = None,
+        *,
+        told: Told | None = None,
+        now: bool = False,
+    ) -> None:
+        """Give a lease back, or keep `hint` as the effect's result, and tell the gates what the call has shown.
+
+        At the end of the job under way unless it must be `now`. Without Redis the lease runs out by itself, and the
+        journal is asked where a result is missing.
+        """
+        ending = self.guard.ending(effect_type, key, token, hint, told)
+        if self.afterwards.leavings is not None and not now:
+            self.afterwards.leavings.guards.append(ending)
+        else:
+            self.end(ending)
+
+    def end(self, ending: GuardEnd) -> None:
+        """Do now what `ending` says."""
+        try:
+            self.guard.end(ending)
+        except StoreUnavailableError as error:
+            self.record.event("lease_not_ended", level="warning", count=False, guard=ending.keys[0], error=str(error))
+
     def hand_over(self, parcels: Sequence[Parcel]) -> bool:
         """Deliver what the journal already holds; without Redis, leave it to the sweeper and return False."""
         if not parcels:
+            return True
+        if self.afterwards.leavings is not None:
+            self.afterwards.leavings.parcels.extend(parcels)
             return True
         try:
             self.delivery.deliver(parcels)

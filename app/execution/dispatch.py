@@ -84,7 +84,7 @@ def _write_dispatched(
             fresh = intents.load(connection, row.key, lock=True)
             if fresh.state not in SENDABLE or (fresh.attempt, fresh.fence) != (row.attempt, row.fence):
                 raise LeaseLostError(f"{row.key}: moved to {fresh.state} by somebody else")
-            if attempts.proofs_of(connection, row.key):
+            if attempts.has_proof(connection, row.key):
                 raise InvariantViolatedError(f"{row.key}: the exchange has this order; it must not be sent")
             pinned_at_s = context.clock.monotonic()
             pin = Pin(

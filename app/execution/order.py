@@ -85,7 +85,7 @@ def reconcile_row(context: ExecutionContext, row: IntentRow) -> str:
         result = reconcile.step(context, row.key)
     finally:
         if token is not None:
-            _release(context, row.key, token)
+            context.end_lease("order", row.key, token)
     return f"reconcile: {result.value}"
 
 
@@ -158,7 +158,7 @@ def _with_lease(
     stamp: Meta,
 ) -> tuple[str, bool]:
     """Dispatch under the lease; without one (Redis is down) the journal's compare-and-set alone keeps others off."""
-    finished: IntentState | None = None
+    result: Settled | Denied | None = None
     token = admitted.token if admitted else None
     heard = Heard(venue=Venue(intent.venue), ticket=admitted.ticket if admitted else None)
     try:
@@ -172,7 +172,6 @@ def _with_lease(
             result = dispatch(context, cleared, intent, kind, heard, kill_epoch=stamp.kill_epoch)
         if isinstance(result, Denied):
             return _denied(context, row, result), False
-        finished = result.row.state if result.row.state in TERMINAL_STATES else None
     except LeaseLostError as error:
         return str(error), False
     except (ExchangeClockUnknownError, ExchangeQueryError) as error:
@@ -183,10 +182,8 @@ def _with_lease(
         return _snooze(context, row, str(error), None), False
     finally:
         if token is not None:
-            _end_lease(context, row.key, token, finished, heard.told(context))
-    context.faults.hit(FaultPoint.AFTER_GUARD_DONE)
+            _end_lease(context, row.key, token, result, heard.told(context))
     context.hand_over(result.parcels)
-    context.faults.hit(FaultPoint.AFTER_FOLLOWUPS_DELIVERED)
     return result.row.state.value, _may_go_on(context, result)
 
 
@@ -205,6 +202,16 @@ def _blocked(context: ExecutionContext, row: IntentRow, why: str, for_ms: int | 
     if is_news and context.kill is not None:
         context.kill.mirror()
     return _snooze(context, row, why, for_ms)
+
+
+def _end_lease(context: ExecutionContext, key: str, token: Token, result: Settled | Denied | None, told: Told) -> None:
+    """Keep the result of an order that is finished; else give the lease back, at once if this job goes on with it."""
+    if not isinstance(result, Settled):
+        context.end_lease("order", key, token, told=told)
+    elif result.row.state in TERMINAL_STATES:
+        context.end_lease("order", key, token, result.row.state.value, told=told)
+    else:
+        context.end_lease("order", key, token, told=told, now=_may_go_on(context, result))
 
 
 def _may_go_on(context: ExecutionContext, result: Settled) -> bool:
@@ -267,24 +274,6 @@ def _snooze(context: ExecutionContext, row: IntentRow, why: str, for_ms: int | N
             )  # fmt: skip
     context.record.event("snoozed", key=row.key, why=why, until_ms=decision.at_ms, job_type=row.job_type)
     return f"snoozed: {why}"
-
-
-def _end_lease(context: ExecutionContext, key: str, token: Token, finished: IntentState | None, told: Told) -> None:
-    if finished is None:
-        _release(context, key, token, told)
-        return
-    try:
-        context.guard.complete("order", key, token, finished.value, told)
-    except StoreUnavailableError as error:
-        context.record.event("guard_not_marked", level="warning", count=False, key=key, error=str(error))
-
-
-def _release(context: ExecutionContext, key: str, token: Token, told: Told | None = None) -> None:
-    try:
-        context.guard.release("order", key, token, told)
-    except StoreUnavailableError as error:
-        # It runs out by itself.
-        context.record.event("guard_not_released", level="warning", count=False, key=key, error=str(error))
 
 
 def parcel_of(row: IntentRow) -> Parcel:

@@ -4,6 +4,7 @@ It keeps two workers off the same effect and answers fast. It is a hint, never t
 command's answer twice, costs a look into the journal and never a second dispatch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NewType
 
@@ -23,6 +24,8 @@ Token = NewType("Token", str)
 
 MAX_HINT: Final = 60
 """Keeps a guard under 300 bytes of Redis memory."""
+
+_NOTHING_TOLD: Final = ("", -1, "none ", "", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,14 @@ class Told:
     seen: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardEnd:
+    """What becomes of a lease, and what is told with it, as `lib_guard.lua` takes it. The guard is the first key."""
+
+    keys: Sequence[str]
+    arguments: Sequence[str | int]
+
+
 class SideEffectGuard:
     """Ends, prolongs and hands on leases. Taking one is `Admission.ask`, together with the gates."""
 
@@ -67,22 +78,39 @@ class SideEffectGuard:
 
     def renew(self, effect_type: str, key: str, token: Token, told: Told | None = None) -> bool:
         """Prolong the lease, and the permit of a probe with it; return False if the lease is not ours any more."""
-        return self._run(effect_type, key, [token, "renew", self._lease_ttl_ms, ""], told)
+        return self.end(self._settling(effect_type, key, [token, "renew", self._lease_ttl_ms, ""], told))
 
     def release(self, effect_type: str, key: str, token: Token, told: Told | None = None) -> bool:
         """Give the lease back without a result; return False if it was not ours any more.
 
         What is `told` of the call counts either way: the call was made.
         """
-        return self._run(effect_type, key, [token, "release", "", ""], told)
+        return self.end(self.ending(effect_type, key, token, None, told))
 
     def complete(self, effect_type: str, key: str, token: Token, hint: str, told: Told | None = None) -> bool:
         """Keep `hint` as the result. Only for an effect that the journal says is finished; `told` as in `release`."""
-        return self._run(effect_type, key, [token, "done", self._result_ttl_s, hint[:MAX_HINT]], told)
+        return self.end(self.ending(effect_type, key, token, hint, told))
 
     def bury(self, effect_type: str, key: str, owner: str) -> bool:
         """Drop the lease of an owner that is known to be dead."""
-        return self._run(effect_type, key, [f"{owner}#", "bury", "", ""])
+        return self.end(self._settling(effect_type, key, [f"{owner}#", "bury", "", ""], None))
+
+    def ending(self, effect_type: str, key: str, token: Token, hint: str | None, told: Told | None = None) -> GuardEnd:
+        """Return what gives the lease back, or keeps `hint` as the result, for a script that does more than that."""
+        if hint is None:
+            return self._settling(effect_type, key, [token, "release", "", ""], told)
+        return self._settling(effect_type, key, [token, "done", self._result_ttl_s, hint[:MAX_HINT]], told)
+
+    def end(self, ending: GuardEnd) -> bool:
+        """Do what `ending` says now; return False if the lease was not ours any more.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer; whether it happened is unknown.
+        """
+        try:
+            return int(self._settle(keys=list(ending.keys), args=list(ending.arguments))) == 1
+        except RedisError as error:
+            raise StoreUnavailableError(f"redis: {error}") from error
 
     def is_leased(self, effect_type: str, key: str) -> bool:
         """Return whether somebody works on it now; a lease outlives a dead owner by its own length at most.
@@ -96,24 +124,22 @@ class SideEffectGuard:
             raise StoreUnavailableError(f"redis: {error}") from error
         return isinstance(value, bytes) and value.startswith(b"L:")
 
-    def _run(self, effect_type: str, key: str, arguments: list[str | int], told: Told | None = None) -> bool:
-        script_keys = [self._names.guard(effect_type, key)]
-        if told is not None and self._gates is not None:
-            breakers, rate, ticket = self._gates.breakers, self._gates.rate, told.ticket
-            # Without a ticket the circuit's words are empty, and Lua never looks at its keys.
-            job_type = ticket.job_type if ticket else JOB_TYPES[0]
-            script_keys += [*breakers.keys(job_type), *rate.keys(told.venue.value)]
-            arguments += [
-                breakers.policy.words(job_type) if ticket else "",
-                ticket.generation if ticket else -1,
-                f"{'none' if told.weight is None else told.weight} {told.member}",
-                rate.words(told.venue, EffectKind.BOOK) if told.seen else "",
-                told.seen,
-            ]
-        try:
-            return int(self._settle(keys=script_keys, args=arguments)) == 1
-        except RedisError as error:
-            raise StoreUnavailableError(f"redis: {error}") from error
+    def _settling(self, effect_type: str, key: str, what: Sequence[str | int], told: Told | None) -> GuardEnd:
+        guard = self._names.guard(effect_type, key)
+        if told is None or self._gates is None:
+            return GuardEnd(keys=[guard], arguments=[*what, *_NOTHING_TOLD])
+        breakers, rate, ticket = self._gates.breakers, self._gates.rate, told.ticket
+        # Without a ticket the circuit's words are empty, and Lua never looks at its keys.
+        job_type = ticket.job_type if ticket else JOB_TYPES[0]
+        arguments = [
+            *what,
+            breakers.policy.words(job_type) if ticket else "",
+            ticket.generation if ticket else -1,
+            f"{'none' if told.weight is None else told.weight} {told.member}",
+            rate.words(told.venue, EffectKind.BOOK) if told.seen else "",
+            told.seen,
+        ]
+        return GuardEnd(keys=[guard, *breakers.keys(job_type), *rate.keys(told.venue.value)], arguments=arguments)
 
 
-__all__ = ["MAX_HINT", "Gates", "GuardNames", "SideEffectGuard", "Token", "Told"]
+__all__ = ["MAX_HINT", "Gates", "GuardEnd", "GuardNames", "SideEffectGuard", "Token", "Told"]

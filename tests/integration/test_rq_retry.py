@@ -91,11 +91,15 @@ def test_our_jobs_carry_no_retry_of_rqs(here: System) -> None:
     assert (job.retries_left, job.retry_intervals, job.repeats_left) == (None, None, None)
 
 
-def test_refused_order_waits_in_the_journal_and_not_in_rqs_registries(here: System) -> None:
-    # Without a time the retry may be due at once, and then the same worker makes it.
-    body = {"code": -1008, "msg": "Server is currently overloaded."}
-    reply = {"action": "reply_instead", "status": 503, "body": body, "headers": {"Retry-After": "5"}}
+def busy(here: System) -> None:
+    """Have the exchange ask for a pause that no slow machine outlasts between a refusal and a look at the journal."""
+    body = {"code": -1003, "msg": "Too many requests."}
+    reply = {"action": "reply_instead", "status": 429, "body": body, "headers": {"Retry-After": "5"}}
     here.exchange.faults({**reply, "match": {"method": "POST", "times": 1}})
+
+
+def test_refused_order_waits_in_the_journal_and_not_in_rqs_registries(here: System) -> None:
+    busy(here)
     here.order("waits")
     work_off(here)
     row = here.row("waits")
@@ -109,9 +113,7 @@ def test_refused_order_waits_in_the_journal_and_not_in_rqs_registries(here: Syst
 
 
 def test_retry_that_is_delivered_too_early_is_not_sent(here: System) -> None:
-    body = {"code": -1003, "msg": "Too many requests."}
-    reply = {"action": "reply_instead", "status": 429, "body": body, "headers": {"Retry-After": "5"}}
-    here.exchange.faults({**reply, "match": {"method": "POST", "times": 1}})
+    busy(here)
     here.order("early")
     work_off(here)
     with here.redis.client() as client:

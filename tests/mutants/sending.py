@@ -276,9 +276,9 @@ MUTANTS: Final = (
         expected="does_not_touch_the_guard",
         edits=(
             Edit(
-                file="app/job_safety/lua/settle_guard.lua",
-                old="if ARGV[2] == 'done' and not guard then",
-                new="if ARGV[2] == 'done' then",
+                file="app/job_safety/lua/lib_guard.lua",
+                old="if what == 'done' and not guard then",
+                new="if what == 'done' then",
             ),
         ),
     ),
