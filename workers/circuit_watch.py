@@ -1,10 +1,11 @@
-"""Lets circuits pass what is over when it is due, and takes their changes into the journal."""
+"""Lets circuits pass what is over when it is due, takes their changes into the journal, and wakes who waited."""
 
 import threading
 import time
 from typing import Final
 
 from app.composition import guard_names
+from app.execution.circuit_wake import CircuitWake
 from app.execution.circuits import journal_changes
 from app.execution.context import ExecutionContext
 from app.job_safety.circuit_changes import CircuitChanges
@@ -22,6 +23,7 @@ class CircuitWatch:
     def __init__(self, installation: Installation, context: ExecutionContext) -> None:
         self._context = context
         self._changes = CircuitChanges(installation.redis, guard_names(installation.settings))
+        self._wake = CircuitWake(context.journal, context.breakers, context.clock, context.record)
 
     def look(self) -> int:
         """Do what is due; return how many changes were new to the journal.
@@ -31,7 +33,9 @@ class CircuitWatch:
         """
         context = self._context
         context.breakers.tick()
-        return journal_changes(context.journal, self._changes, context.clock, context.record)
+        new = journal_changes(context.journal, self._changes, context.clock, context.record)
+        self._wake.step()
+        return new
 
 
 def watch_until(stop: Stop, watch: CircuitWatch, context: ExecutionContext) -> None:

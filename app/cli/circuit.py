@@ -172,16 +172,19 @@ def _override(job: str, state: str | None, *, reason: str, by: str, ttl: str) ->
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         status = breakers.read(job)
-        _take_in(opened)
+        woken = _take_in(opened)
     until = "" if status.override is None else f" until {iso(status.override.until_ms)}, then it decides by itself"
     say(f"{job}: {_name(before)}, now {_name(after)}{until}")
+    if woken:
+        say(f"orders that waited for a circuit and go on now: {woken}")
 
 
-def _take_in(opened: "Installation") -> None:
-    """Take changes into the journal here too: nobody else may be running."""
+def _take_in(opened: "Installation") -> int:
+    """Do here too what the keeper does, which may not be running; return how many orders were brought forward."""
     from io import StringIO
 
-    from app.composition import guard_names
+    from app.composition import guard_names, make_breakers
+    from app.execution.circuit_wake import CircuitWake
     from app.execution.circuits import journal_changes
     from app.job_safety.circuit_changes import CircuitChanges
     from app.observability.log import make_logger
@@ -196,7 +199,9 @@ def _take_in(opened: "Installation") -> None:
     )  # fmt: skip
     while journal_changes(opened.journal, changes, opened.clock, record):
         pass
+    woken = CircuitWake(opened.journal, make_breakers(opened), opened.clock, record).step()
     record.close()
+    return woken
 
 
 def _known(job: str) -> str:

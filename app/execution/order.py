@@ -23,7 +23,7 @@ from app.job_safety.outcome import Venue
 from app.job_safety.retry_policy import Expire, snooze_until
 from app.job_safety.side_effect_guard import Token, Told
 from app.job_safety.state import DOUBTFUL, SENDABLE, TERMINAL_STATES, IntentState
-from app.journal import intents, meta
+from app.journal import intents, meta, snoozed
 from app.journal.meta import Meta
 from app.journal.rows import IntentRow
 
@@ -270,7 +270,7 @@ def _snooze(context: ExecutionContext, row: IntentRow, why: str, for_ms: int | N
         if fresh.state in SENDABLE:
             intents.touch(
                 connection, fresh, now_ms=now_ms, run_at_ms=decision.at_ms, not_before_ms=decision.at_ms,
-                snoozes=fresh.snoozes + 1, reason=f"snoozed: {why}"[:500],
+                snoozes=fresh.snoozes + 1, reason=snoozed.reason_of(why),
             )  # fmt: skip
     context.record.event("snoozed", key=row.key, why=why, until_ms=decision.at_ms, job_type=row.job_type)
     return f"snoozed: {why}"
