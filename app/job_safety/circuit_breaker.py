@@ -25,6 +25,8 @@ JOB_TYPES: Final = tuple(f"{word}_{venue.value}" for word in _WORDS.values() for
 
 DEFAULT_OVERRIDE_MS: Final = 15 * 60_000
 MAX_OVERRIDE_MS: Final = 24 * 3_600_000
+CHANGES_KEPT: Final = 10_000
+"""So many changes of circuits wait for the journal at most (some MB); of more the oldest are dropped, and counted."""
 
 
 class BreakerState(StrEnum):
@@ -54,6 +56,7 @@ class BreakerPolicy:
         open_max_ms: And no longer than this.
         probes: How many probes are on their way at once, and how many must succeed.
         lease_ms: How long the permit of a probe lives without being renewed: a dead prober blocks no longer.
+        changes_kept: How many changes wait for the journal at most.
         config_hash: Written down with every change.
     """
 
@@ -68,6 +71,7 @@ class BreakerPolicy:
     open_max_ms: int = 60_000
     probes: int = 2
     lease_ms: int = 1_800
+    changes_kept: int = CHANGES_KEPT
     config_hash: str = ""
 
     def words(self, job_type: str) -> str:
@@ -77,7 +81,7 @@ class BreakerPolicy:
         mode = self.mode.value if blocks(job_type) else "exempt"
         numbers = (
             self.window_ms, self.window_calls, self.min_calls, self.rate_percent, self.consecutive, self.open_ms,
-            self.open_max_ms, self.probes, self.lease_ms,
+            self.open_max_ms, self.probes, self.lease_ms, self.changes_kept,
         )  # fmt: skip
         return " ".join([job_type, mode, *map(str, numbers), self.config_hash]).strip()
 

@@ -1,7 +1,8 @@
 """What has changed about circuits and waits for the journal.
 
 Whatever moves a circuit appends the change to a stream in the same Lua step, so that no change, automatic ones too,
-happens without a trace. A drainer writes each into the journal once and only then drops it here.
+happens without a trace. A drainer writes each into the journal once and only then drops it here. While nobody drains,
+the newest are kept: they say how the circuits came to stand as they do. How many are missing shows in their numbers.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ class CircuitChange:
     Attributes:
         entry: Its id in the stream: the server's time and a number, unique and growing.
         action: circuit_open, circuit_half_open, circuit_close, circuit_reset, override or override_expired.
+        number: Which change of its circuit it is, from 1; they begin anew when Redis has lost the circuit.
         until_ms: Until when it is open, or the override holds; 0 if neither.
         by: `breaker`, `timer`, or whoever said so.
     """
@@ -39,6 +41,7 @@ class CircuitChange:
     at_ms: int
     until_ms: int
     config_hash: str
+    number: int = 0
 
     @property
     def key(self) -> str:
@@ -91,6 +94,7 @@ def _change(entry: bytes | str, fields: dict[Any, Any]) -> CircuitChange:
         at_ms=int(told["at_ms"]),
         until_ms=int(told["until_ms"]),
         config_hash=told["config_hash"],
+        number=int(told.get("number", 0)),
     )
 
 

@@ -284,6 +284,56 @@ def drain_and_die(redis_url: str, database_url: str, when: str) -> None:
         os._exit(1)
 
 
+def test_changes_that_nobody_takes_are_bounded_and_the_trail_says_how_many_are_missing(
+    redis_url: str, database_url: str
+) -> None:
+    journal = Journal(database_url)
+    migrate.upgrade(journal)
+    with Redis.from_url(redis_url) as redis:
+        breakers = Bench(redis, BreakerPolicy(changes_kept=5)).breakers
+        changes = CircuitChanges(redis, NAMES)
+        breakers.override(JOB, BreakerState.OPEN, by="anna", reason="taken")
+        drain(journal, changes)
+        for number in range(9):
+            breakers.override(JOB, BreakerState.CLOSED, by="anna", reason=f"change {number}")
+            assert redis.xlen(NAMES.circuit_changes) <= 5
+        breakers.reset("order_spot", by="anna", reason="takes the place of one more")
+        assert drain(journal, changes) == 5
+        assert drain(journal, changes) == 0
+        breakers.reset(JOB, by="anna", reason="nothing is missing before this one")
+        assert drain(journal, changes) == 1
+    with journal.read() as connection:
+        rows = circuits.history(connection, [JOB], limit=100)
+        told = [(row.action, json.loads(row.detail)) for row in rows]
+        assert audit.verify(connection) == []
+    journal.close()
+    assert [detail["why"] for action, detail in told if action != circuits.LOST] == [
+        "taken", "change 5", "change 6", "change 7", "change 8", "nothing is missing before this one",
+    ]  # fmt: skip
+    assert [action for action, _ in told][:2] == ["override", circuits.LOST]
+    gap = told[1][1]
+    assert (gap["missing"], gap["from"], gap["to"]) == (5, "open", "closed")
+    assert [action for action, _ in told].count(circuits.LOST) == 1
+
+
+def test_circuit_that_redis_has_lost_begins_anew_without_a_gap_in_the_trail(redis_url: str, database_url: str) -> None:
+    journal = Journal(database_url)
+    migrate.upgrade(journal)
+    with Redis.from_url(redis_url) as redis:
+        breakers, changes = Bench(redis).breakers, CircuitChanges(redis, NAMES)
+        for reason in ("one", "two", "three"):
+            breakers.override(JOB, BreakerState.OPEN, by="anna", reason=reason)
+        drain(journal, changes)
+        redis.flushall()
+        for reason in ("four", "five", "six", "seven"):
+            breakers.override(JOB, BreakerState.OPEN, by="anna", reason=reason)
+        drain(journal, changes)
+    with journal.read() as connection:
+        rows = circuits.history(connection, [JOB], limit=100)
+    journal.close()
+    assert [row.action for row in rows] == ["override"] * 7
+
+
 # What it costs, and what reconcile makes of it
 
 

@@ -2,11 +2,12 @@
 --   state: closed | open | half_open     generation: grows with every change; older results are ignored
 --   changed_at, opened_at, until: server ms (until: end of open)     streak: openings in a row without a close between
 --   consecutive: weight of failures in a row     successes: of probes in this half-open     why: the last change
+--   changes: so many so far
 --   override, override_by, override_reason, override_until: a person's, if there is one
 local function breaker_fields(key)
   local fields = {
     state = 'closed', generation = 0, changed_at = 0, opened_at = 0, ['until'] = 0, streak = 0, consecutive = 0,
-    successes = 0, why = '', override = '', override_by = '', override_reason = '', override_until = 0,
+    successes = 0, changes = 0, why = '', override = '', override_by = '', override_reason = '', override_until = 0,
   }
   local flat = redis.call('HGETALL', key)
   for i = 1, #flat, 2 do
