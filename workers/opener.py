@@ -4,11 +4,14 @@ from typing import Final
 
 from app.execution import opening
 from app.execution.context import ExecutionContext
+from app.execution.open_alone import OpeningElsewhereError, open_alone
 from app.job_safety.errors import RetryableError, StoreUnavailableError
 from app.job_safety.outcome import Venue
 
 FAILED_AGAIN_S: Final = 30.0
 """After how long a venue is tried again that did not answer, or could not be opened."""
+ELSEWHERE_AGAIN_S: Final = 1.0
+"""After how long it is looked whether another process, which reads the account now, has opened it."""
 
 
 class Opener:
@@ -35,12 +38,14 @@ class Opener:
         """Return in how many seconds to try again; None: the books are open."""
         record = self._context.record
         try:
-            opening.ensure_open(self._context, venue)
+            open_alone(self._context, venue)
         except StoreUnavailableError:
             raise
         except opening.AccountMovesError as error:
             record.event("venue_is_watched", count=False, venue=venue.value, why=str(error))
             return error.for_ms / 1000
+        except OpeningElsewhereError:
+            return ELSEWHERE_AGAIN_S
         except RetryableError as error:
             record.event("venue_not_opened", level="warning", venue=venue.value, error=str(error))
         except Exception as error:  # noqa: BLE001 - one venue that cannot be opened must not stop the other

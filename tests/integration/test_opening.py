@@ -18,6 +18,7 @@ from app.execution import opening
 from app.execution.context import ExecutionContext
 from app.execution.follow import Spent, sweep_income, sweep_trades
 from app.execution.order import run_order
+from app.job_safety.admission import Admitted, EffectKind
 from app.job_safety.outcome import Accepted, Venue
 from app.journal import watermarks
 from tests.support.checker import books_snapshot
@@ -25,6 +26,7 @@ from tests.support.nursery import Nursery
 from tests.support.paper_process import PaperProcess
 from tests.support.redis_server import RedisServer
 from tests.support.system import CONFIG, System, system
+from workers.opener import Opener
 
 LAG_MS = 15_000
 BEHIND_MS = 12_000
@@ -346,6 +348,27 @@ def test_last_trade_of_a_symbol_counts_however_long_ago_it_was(newcomer: Newcome
     with newcomer.context.journal.read() as connection:
         assert watermarks.opening_trade_id(connection, venue=venue.value, symbol="ETHUSDT") >= 0
     assert newcomer.differences(venue) == []
+
+
+def test_reconciler_leaves_a_venue_alone_that_another_process_reads_and_looks_again_soon(newcomer: Newcomer) -> None:
+    here, context = newcomer.here, newcomer.context
+    other = compose(here.installation, "worker")
+    held = {venue: other.admission.ask("opening", venue.value, kind=EffectKind.BOOK) for venue in Venue}
+    opener = Opener(context)
+    opener.step()
+    assert context.first_looks == {}
+    assert "venue_not_opened" not in newcomer.counted()
+    for venue, answer in held.items():
+        assert isinstance(answer, Admitted)
+        other.guard.release("opening", venue.value, answer.token)
+
+    def have_looked() -> bool:
+        opener.step()
+        return set(context.first_looks) == set(Venue)
+
+    here.until(have_looked, "its first look at both accounts")
+    free = [other.admission.ask("opening", venue.value, kind=EffectKind.BOOK) for venue in Venue]
+    assert all(isinstance(answer, Admitted) for answer in free)  # it keeps nobody off between two looks
 
 
 def test_reconciler_opens_both_venues_by_itself(newcomer: Newcomer) -> None:
