@@ -18,6 +18,7 @@ from redis.sentinel import Sentinel
 from app.clock import Clock
 from app.delivery import QUEUES, Delivery
 from app.exchange.config import GatewayConfig
+from app.exchange.exchange_clock import ExchangeClockLimits
 from app.exchange.gateway import ExchangeGateway
 from app.job_safety.errors import TerminalError
 from app.job_safety.redis_facts import Names
@@ -230,6 +231,9 @@ def make_gateway(settings: Settings, clock: Clock, *, kind: type[ExchangeGateway
             connect_timeout_s=exchange.connect_timeout_ms / 1000,
             read_timeout_s=exchange.read_timeout_ms / 1000,
             outer_deadline_s=exchange.outer_deadline_ms / 1000,
+            clock_limits=ExchangeClockLimits(
+                refresh_after_s=exchange.clock_refresh_s, max_age_s=exchange.clock_max_age_s
+            ),
         ),
         clock,
     )

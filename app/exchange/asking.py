@@ -29,7 +29,7 @@ class ExchangeAsker:
         self._config = config
         self._clock = clock
         self._channel = ExchangeChannel(config, clock)
-        self.exchange_clock = ExchangeClock(self, clock)
+        self.exchange_clock = ExchangeClock(self, clock, config.clock_limits)
         self.on_query_failure: Callable[[Venue, Failure], None] | None = None
         """Hears of every answer that refuses a query: a limit that one process meets closes the gate for all."""
         self.before_query: Callable[[Venue, str, Mapping[str, str]], Failure | None] | None = None

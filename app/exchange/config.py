@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from app.exchange.exchange_clock import ExchangeClockLimits
 from app.exchange.models import MAX_RECV_WINDOW_MS
 
 
@@ -25,6 +26,7 @@ class GatewayConfig:
         query_deadline_s: Longest time one query may take, all its tries included.
         query_tries: Most tries of one query.
         time_deadline_s: Longest time one request for the exchange's time may take.
+        clock_limits: How old and how vague the estimate of its clock may be.
         proxy_url: `http://host:port` of an egress proxy; the environment's proxy variables are ignored.
         ca_file: PEM file to trust instead of the bundled authorities.
     """
@@ -40,6 +42,7 @@ class GatewayConfig:
     query_deadline_s: float = 10.0
     query_tries: int = 3
     time_deadline_s: float = 3.0
+    clock_limits: ExchangeClockLimits = field(default_factory=ExchangeClockLimits)
     proxy_url: str | None = None
     ca_file: str | None = None
 

@@ -13,9 +13,14 @@ import pytest
 from app.clock import SystemClock
 from app.exchange.answers import spot_fills
 from app.exchange.config import GatewayConfig
+from app.exchange.errors import ExchangeClockUnknownError
 from app.exchange.gateway import ExchangeGateway
 from app.exchange.models import CancelAccepted, OrderAbsent, PinnedCancel, PinnedOrder
 from app.job_safety.outcome import Accepted, ExchangeOrder, FailureClass, Refused, Unknown, Venue
+from app.settings import load_settings
+from app.wiring import make_gateway
+from tests.support.clock import FakeClock
+from tests.support.paper_process import PaperProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY, SECRET = "edge-key", "edge-secret"
@@ -64,6 +69,35 @@ def pinned(gateway: ExchangeGateway, venue: Venue, **changes: object) -> PinnedO
 def limit_far_below(gateway: ExchangeGateway, venue: Venue) -> PinnedOrder:
     price = gateway.exchange_info(venue).rules["BTCUSDT"].round_price(gateway.price(venue, "BTCUSDT") * Decimal("0.97"))
     return pinned(gateway, venue, order_type="LIMIT", price=price, time_in_force="GTC")
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_settings_say_how_often_the_exchanges_clock_is_read_and_how_long_that_counts(
+    tmp_path: Path, venue: Venue
+) -> None:
+    (tmp_path / "config.yaml").write_text("exchange: {clock_refresh_s: 300, clock_max_age_s: 400}\n")
+    with PaperProcess(tmp_path / "exchange") as exchange:
+        environment = {
+            "TRADING_MODE": "paper",
+            "FILLONCE_CONFIG": str(tmp_path),
+            "BINANCE_FUTURES_URL": f"{exchange.url}/fapi",
+            "BINANCE_SPOT_URL": f"{exchange.url}/api",
+        }
+        clock = FakeClock()
+        gateway = make_gateway(load_settings(environment, tmp_path), clock)
+        first_ms = gateway.exchange_clock.upper_bound_ms(venue)
+        exchange.control("POST", "clock", {"advance_ms": 3_600_000})
+        clock.advance(299_000)
+        assert gateway.exchange_clock.upper_bound_ms(venue) < first_ms + 300_000  # not asked again yet
+        clock.advance(2_000)
+        assert gateway.exchange_clock.lower_bound_ms(venue) > first_ms + 3_500_000
+        exchange.kill()
+        clock.advance(399_000)
+        gateway.exchange_clock.lower_bound_ms(venue)  # a failure is borne until the age at which it counts no longer
+        clock.advance(2_000)
+        with pytest.raises(ExchangeClockUnknownError):
+            gateway.exchange_clock.lower_bound_ms(venue)
+        gateway.close()
 
 
 @pytest.mark.parametrize("venue", VENUES)
