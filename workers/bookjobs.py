@@ -12,7 +12,7 @@ from app.execution.fills import parcels_of
 from app.intents import LedgerIntent, PnlIntent, PositionIntent, Trade, from_canonical
 from app.job_safety.errors import InvariantViolatedError
 from app.job_safety.outcome import Venue
-from app.job_safety.state import TERMINAL_STATES, IntentState
+from app.job_safety.state import IntentState
 from app.journal import followups, intents
 from app.money import EXACT
 
@@ -29,14 +29,14 @@ def run_book_job(context: ExecutionContext, key: str) -> str:
     now_ms = context.clock.now_ms()
     with context.journal.write() as connection:
         row = intents.load(connection, key, lock=True)
+        if row.state is not IntentState.RECEIVED:
+            return row.state.value  # done before, or quarantined: a person's word comes first
         if row.venue is not None and not context.books.is_open(connection, row.venue):
             # Its opening entries come first: they count every trade up to now.
             intents.touch(
                 connection, row, now_ms=now_ms, run_at_ms=now_ms + NOT_OPEN_MS, not_before_ms=now_ms + NOT_OPEN_MS
             )
             return f"waits until {row.venue} is opened"
-        if row.state in TERMINAL_STATES:
-            return row.state.value
         intent = from_canonical(row.content)
         if not isinstance(intent, PositionIntent | LedgerIntent | PnlIntent):
             raise InvariantViolatedError(f"{key} is a {row.type}, not a book job")

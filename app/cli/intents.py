@@ -112,20 +112,22 @@ def wait(
 
 @app.command("resolve")
 def resolve(
-    key: Annotated[str, typer.Argument(help="The order's key.")],
+    key: Annotated[str, typer.Argument(help="The intent's key.")],
     *,
-    as_: Annotated[str, typer.Option("--as", help="executed or not-executed.")],
+    as_: Annotated[
+        str, typer.Option("--as", help="executed or not-executed; retry for what is quarantined and no order.")
+    ],
     reason: Annotated[str, typer.Option("--reason", help="Why; kept in the audit trail.")],
     by: Annotated[str, typer.Option("--by", help="Who says so; kept in the audit trail.")],
     order_id: Annotated[
         int | None, typer.Option("--order-id", min=1, help="The exchange's id of the order, for --as executed.")
     ] = None,
 ) -> None:
-    """Settle an order that is in doubt or quarantined by a person's verdict.
+    """Settle an intent that is in doubt or quarantined by a person's verdict.
 
     not-executed closes it as EXPIRED, and it is never sent again; it is refused until every request of it has lost its
     validity at the exchange. executed takes in what the exchange says of the order that you name. Proof of execution
-    overturns either.
+    overturns either. A quarantined signal or book job had no effect: retry lets it run again, not-executed gives it up.
 
     Example:
       fillonce intents resolve first-1 --as not-executed --reason "not in the exchange's history" --by anna
@@ -136,7 +138,7 @@ def resolve(
     from app.execution.resolve import resolve as settle
 
     if as_ not in set(Verdict):
-        raise typer.BadParameter(f"{as_[:40]!r} is neither executed nor not-executed", param_hint="--as")
+        raise typer.BadParameter(f"{as_[:40]!r} is none of {', '.join(Verdict)}", param_hint="--as")
     if not reason.strip() or not by.strip():
         raise typer.BadParameter("say why and who: the audit trail keeps it", param_hint="--reason, --by")
     ruling = Ruling(verdict=Verdict(as_), reason=reason.strip(), by=by.strip(), order_id=order_id)

@@ -1,7 +1,11 @@
-"""A person's verdict on an order that nobody else can settle. Audited, and overturned by any proof of execution."""
+"""A person's verdict on what nobody else can settle. Audited; proof of execution overturns what it says of an order.
+
+Work that is no order (signals, book jobs) has its effect and its end in one transaction: quarantined, it had none.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import assert_never
 
 from sqlalchemy import Connection
 
@@ -16,10 +20,14 @@ from app.journal.rows import IntentRow
 
 
 class Verdict(StrEnum):
-    """What the person says became of the order."""
+    """What the person says became of it."""
 
     EXECUTED = "executed"
+    """An order: the exchange has it."""
     NOT_EXECUTED = "not-executed"
+    """It had no effect, and never will: it is given up."""
+    RETRY = "retry"
+    """It had no effect, and may run again. Never for an order."""
 
 
 class VerdictRefusedError(TerminalError):
@@ -41,24 +49,31 @@ class Ruling:
 
 
 def resolve(context: ExecutionContext, key: str, ruling: Ruling) -> IntentRow:
-    """Settle the quarantined or doubtful order `key` as `ruling` says; return the row as it stands then.
+    """Settle the quarantined or doubtful intent `key` as `ruling` says; return the row as it stands then.
 
     `not-executed` closes it as EXPIRED and never resends it. `executed` takes in what the exchange says of the order
-    with the given id, which must fit: a person can name an order, not invent one.
+    with the given id, which must fit: a person can name an order, not invent one. `retry` lets quarantined work that is
+    no order run again.
 
     Raises:
         IntentNotFoundError: the journal does not know the key.
-        VerdictRefusedError: it is not in doubt, or the named order is not this one.
+        VerdictRefusedError: it is not in doubt, or verdict or named order do not fit it.
         TooEarlyError: an attempt's fence has not passed on the exchange's clock.
         ExchangeQueryError: the exchange did not answer.
     """
     with context.journal.read() as connection:
         row = intents.load(connection, key)
         tries = attempts.of_intent(connection, key)
-    if row.type != "order" or row.state not in {IntentState.QUARANTINED, IntentState.IN_DOUBT}:
+    if row.type != "order":
+        return _other_work(context, row, ruling)
+    if row.state not in {IntentState.QUARANTINED, IntentState.IN_DOUBT}:
         raise VerdictRefusedError(f"{key} is {row.state}: only an order in doubt or quarantined waits for a verdict")
     if row.venue is None or row.symbol is None:
         raise VerdictRefusedError(f"{key} has no venue or symbol")
+    if ruling.verdict is Verdict.RETRY:
+        raise VerdictRefusedError(
+            f"{key} is an order, and no verdict sends one: say executed or not-executed, then enqueue a new key"
+        )
     if ruling.verdict is Verdict.EXECUTED:
         return _executed(context, row, ruling)
     if tries:
@@ -95,13 +110,37 @@ def _executed(context: ExecutionContext, row: IntentRow, ruling: Ruling) -> Inte
 
 
 def _not_executed(context: ExecutionContext, row: IntentRow, ruling: Ruling) -> IntentRow:
-    now_ms = context.clock.now_ms()
     says = f"not executed, says {ruling.by}: {ruling.reason}"
+    return _moved(context, row, ruling, IntentState.EXPIRED, says, booked_at_ms=context.clock.now_ms())
+
+
+def _other_work(context: ExecutionContext, row: IntentRow, ruling: Ruling) -> IntentRow:
+    if row.type == "cancel" or row.state is not IntentState.QUARANTINED:
+        raise VerdictRefusedError(f"{row.key} is a {row.type} in state {row.state}: it does not wait for a verdict")
+    match ruling.verdict:
+        case Verdict.EXECUTED:
+            raise VerdictRefusedError(
+                f"{row.key} is a {row.type}: its effect would have ended it, so it had none; say retry or not-executed"
+            )
+        case Verdict.NOT_EXECUTED:
+            return _not_executed(context, row, ruling)
+        case Verdict.RETRY:
+            now_ms = context.clock.now_ms()
+            says = f"to run again, says {ruling.by}: {ruling.reason}"
+            return _moved(context, row, ruling, IntentState.RECEIVED, says, run_at_ms=now_ms, not_before_ms=now_ms)
+        case _:
+            assert_never(ruling.verdict)
+
+
+def _moved(
+    context: ExecutionContext, row: IntentRow, ruling: Ruling, after: IntentState, says: str, **changes: int
+) -> IntentRow:
+    now_ms = context.clock.now_ms()
     with context.journal.write() as connection:
         fresh = intents.load(connection, row.key, lock=True)
         moved = (fresh.state, fresh.fence) == (row.state, row.fence) and intents.move(
-            connection, fresh, IntentState.EXPIRED, now_ms=now_ms, booked_at_ms=now_ms,
-            fence=meta.raise_fence(connection, fresh.fence), reason=says[:500],
+            connection, fresh, after, now_ms=now_ms, fence=meta.raise_fence(connection, fresh.fence),
+            reason=says[:500], **changes,
         )  # fmt: skip
         if not moved:
             raise VerdictRefusedError(f"{row.key} has become {fresh.state} meanwhile: look again")

@@ -7,7 +7,7 @@ from app.intents import MAX_VALID_FOR_S, OrderIntent, SignalIntent, canonical, c
 from app.job_safety.errors import InvariantViolatedError
 from app.job_safety.keys import client_order_id, digest
 from app.job_safety.outcome import Venue
-from app.job_safety.state import TERMINAL_STATES, IntentState
+from app.job_safety.state import IntentState
 from app.journal import intents
 from app.journal.intents import NewIntent, Taken
 from app.journal.rows import IntentRow
@@ -29,8 +29,8 @@ def run_signal(context: ExecutionContext, key: str) -> str:
     signal = from_canonical(row.content)
     if not isinstance(signal, SignalIntent):
         raise InvariantViolatedError(f"{key} is a {row.type}, not a signal")
-    if row.state in TERMINAL_STATES:
-        return row.state.value
+    if row.state is not IntentState.RECEIVED:
+        return row.state.value  # done before, or quarantined: a person's word comes first
     now_ms = context.clock.now_ms()
     if row.valid_until_ms is not None and now_ms >= row.valid_until_ms:
         return _finish(context, row, IntentState.EXPIRED, "validity ran out before it became an order")
@@ -61,7 +61,7 @@ def run_signal(context: ExecutionContext, key: str) -> str:
     new = _new_intent(context, order, row, now_ms)
     with context.journal.write() as connection:
         fresh = intents.load(connection, key, lock=True)
-        if fresh.state in TERMINAL_STATES:
+        if fresh.state is not IntentState.RECEIVED:
             return fresh.state.value
         if intents.insert(connection, [new]) == [Taken.CONFLICT]:
             why = f"another intent already has the key {order.key}"
@@ -112,7 +112,7 @@ def _finish(context: ExecutionContext, row: IntentRow, after: IntentState, reaso
     now_ms = context.clock.now_ms()
     with context.journal.write() as connection:
         fresh = intents.load(connection, row.key, lock=True)
-        if fresh.state not in TERMINAL_STATES:
+        if fresh.state is IntentState.RECEIVED:
             intents.move(connection, fresh, after, now_ms=now_ms, reason=reason, booked_at_ms=now_ms)
     context.record.event("signal_finished", key=row.key, state=after.value, reason=reason)
     return f"{after.value}: {reason}"
@@ -122,6 +122,6 @@ def _later(context: ExecutionContext, row: IntentRow, why: str) -> str:
     now_ms = context.clock.now_ms()
     with context.journal.write() as connection:
         fresh = intents.load(connection, row.key, lock=True)
-        if fresh.state not in TERMINAL_STATES:
+        if fresh.state is IntentState.RECEIVED:
             intents.touch(connection, fresh, now_ms=now_ms, run_at_ms=now_ms + LOOK_AGAIN_MS, reason=why[:500])
     return f"waits: {why}"

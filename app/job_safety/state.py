@@ -124,7 +124,14 @@ CANCEL_TRANSITIONS: Final = frozenset(
 )
 
 BOOK_TRANSITIONS: Final = frozenset(
-    {(S.RECEIVED, S.DONE), (S.RECEIVED, S.REJECTED), (S.RECEIVED, S.EXPIRED), (S.RECEIVED, S.QUARANTINED)}
+    {
+        (S.RECEIVED, S.DONE),
+        (S.RECEIVED, S.REJECTED),
+        (S.RECEIVED, S.EXPIRED),
+        (S.RECEIVED, S.QUARANTINED),
+        (S.QUARANTINED, S.RECEIVED),  # a person lets it run again: its effect and its end are one transaction
+        (S.QUARANTINED, S.EXPIRED),  # a person gives it up
+    }
 )
 
 
