@@ -44,6 +44,7 @@ COMMANDS: Final[Mapping[str, Noun]] = MappingProxyType(
         "sweep": Noun(module="processes", attribute="sweep", summary="Find what should be moving and is not."),
         "dashboard": Noun(module="processes", attribute="dashboard", summary="Show the queues in a browser."),
         "exporter": Noun(module="processes", attribute="exporter", summary="Serve metrics and status over HTTP."),
+        "restore": Noun(module="restore", attribute="restore", summary="Make a restored journal fit to trade."),
         "retries": Noun(module="retries", summary="List and export the history of attempts."),
         "status": Noun(module="status", attribute="status", summary="Say how it stands."),
         "doctor": Noun(module="doctor", attribute="doctor", summary="Say whether it is safe to trade here."),

@@ -128,6 +128,17 @@ class Delivery:
             raise StoreUnavailableError(f"redis: {error}") from error
         self._refuse(owner)
 
+    def claimed_for_ms(self) -> int:
+        """Return for how long the queues of this account are still kept, for whatever journal; 0: nobody serves them.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer.
+        """
+        try:
+            return max(int(self._redis.pttl(self._claim_key)), 0)
+        except RedisError as error:
+            raise StoreUnavailableError(f"redis: {error}") from error
+
     def _refuse(self, owner: bytes) -> None:
         if owner:
             raise ForeignQueueError(

@@ -1,13 +1,13 @@
 """Intents in the journal: one row each for ever, moved only by compare-and-set on (state, attempt, fence)."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cache
 from typing import Any, Final, cast
 
-from sqlalchemy import Connection, Select, and_, bindparam, literal, literal_column, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, func, literal, literal_column, or_, select, update
 
 from app.job_safety.errors import IntentNotFoundError
 from app.job_safety.retry_metrics import job_type_of
@@ -216,6 +216,12 @@ def in_states(
     if intent_type is not None:
         query = query.where(_T.c.type == intent_type)
     return _rows(connection, query.order_by(_T.c.created_at_ms).limit(limit))
+
+
+def count_orders(connection: Connection, states: Collection[IntentState]) -> int:
+    """Return how many orders are in any of `states`."""
+    named = _T.c.state.in_([state.value for state in states])
+    return connection.execute(select(func.count()).where(_T.c.type == "order", named)).scalar_one()
 
 
 def by_order_ids(connection: Connection, *, venue: str, symbol: str, order_ids: Sequence[int]) -> dict[int, IntentRow]:
