@@ -287,7 +287,7 @@ class Policy(Group):
 
 
 class Universe(Group):
-    """The symbols that may be traded, per venue. File universe.yaml."""
+    """The symbols that are traded, per venue: watched and searched. It forbids no other. File universe.yaml."""
 
     usdm: Annotated[tuple[Symbol, ...], AfterValidator(_unique)] = ("BTCUSDT", "ETHUSDT")
     spot: Annotated[tuple[Symbol, ...], AfterValidator(_unique)] = ("BTCUSDT", "ETHUSDT")

@@ -223,7 +223,7 @@ def _intents(settings: Settings) -> Iterator[Problem]:
             remedy=f"at most retry.backoff_max_ms ({retry.backoff_max_ms})",
         )
     if not settings.universe.usdm and not settings.universe.spot:
-        yield Problem(field="universe.usdm", text="no symbol may be traded", remedy="name at least one symbol")
+        yield Problem(field="universe.usdm", text="no symbol is watched", remedy="name at least one symbol")
 
 
 def _kill_switch(settings: Settings) -> Iterator[Problem]:
