@@ -7,13 +7,23 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
-from app.journal import schema
+from app.composition import compose, guard_names
+from app.execution.conditions import CONDITIONS
+from app.execution.context import ExecutionContext
+from app.execution.order import run_order
+from app.job_safety.admission import Admitted, Blocked, EffectKind
+from app.job_safety.circuit_breaker import BreakerState
+from app.job_safety.kill_switch import KillSource, KillState
+from app.job_safety.outcome import Venue
+from app.job_safety.rate_limit import Limit
+from app.journal import kill_latches, schema
+from app.journal.kill_latches import Change
 from app.settings import load_settings
 from tests.support.nursery import Nursery
 from tests.support.paper_process import PaperProcess
@@ -173,3 +183,81 @@ def test_flags_of_gates_and_metrics_change_no_row_of_an_order_that_they_let_pass
     finally:
         nursery.close()
         server.kill()
+
+
+UNCOUNTED = CONFIG + "metrics: {enabled: false, port: 0}\n"
+ALWAYS_BLOCKS = {"kill_switch": True, "pause": True, "kill_switch in the journal": True}
+
+
+def met(context: ExecutionContext, key: str) -> tuple[str, bool]:
+    """Ask to send an order that opens risk; return the gate that it met, and whether that blocked it."""
+    answer = context.admission.ask("order", key, kind=EffectKind.OPEN, venue="usdm")
+    if isinstance(answer, Blocked):
+        return answer.gate, True
+    assert isinstance(answer, Admitted), answer
+    return answer.would_block.partition(":")[0], False
+
+
+def gates_met(here: System) -> dict[str, bool]:
+    """Close every gate for itself, the kill switch last; return which were met, and whether each blocked."""
+    context, redis = compose(here.installation, "asks"), here.installation.redis
+    names = guard_names(here.installation.settings)
+    assert met(context, "nothing is closed") == ("", False)
+    found = {}
+    closed: dict[str, Callable[[], object]] = {
+        "breaker": lambda: context.breakers.override("order_usdm", BreakerState.OPEN, by="test", reason="shut"),
+        "rate": lambda: (
+            context.rate.publish(Venue.USDM, [Limit(kind="orders", window_ms=60_000, most=1)]),
+            met(context, "takes the only place"),
+        ),
+        "pause": lambda: context.pause.close("usdm", for_ms=60_000, why="429:x", whole_address=True),
+        "kill_switch": lambda: redis.set(names.kill_switch, "true"),
+    }
+    for name, close in closed.items():
+        redis.flushdb()
+        close()
+        gate, found[name] = met(context, f"{name} is closed")
+        assert gate == name
+    redis.flushdb()
+    with here.installation.journal.write() as connection:
+        latch = Change(source=KillSource.OPERATOR, state=KillState.HALT, actor="test", reason="shut")
+        kill_latches.change(connection, latch, now_ms=1)
+    text = run_order(context, here.order("stopped-by-the-journal", valid_for_s=300))
+    found["kill_switch in the journal"] = text == "snoozed: kill_switch:halt:journal"
+    return found
+
+
+@pytest.mark.parametrize(
+    ("config", "blocks"),
+    [(CONFIG, True), (UNCOUNTED, True), (OBSERVE, False)],
+    ids=["enforce", "metrics-off", "observe"],
+)
+def test_which_gates_an_order_meets_does_not_change_with_metrics_or_observing(
+    config: str, blocks: bool, tmp_path: Path
+) -> None:
+    """Counting decides nothing; observing lets an order pass breaker and limits, which it meets all the same."""
+    nursery = Nursery()
+    server = RedisServer(tmp_path / "redis").start()
+    try:
+        with (
+            PaperProcess(tmp_path / "exchange") as exchange,
+            system(
+                tmp_path / "system",
+                redis=server,
+                database_url=f"sqlite:///{tmp_path / 'journal.db'}",
+                exchange=exchange,
+                nursery=nursery,
+                config=config,
+            ) as here,
+        ):
+            assert gates_met(here) == {**ALWAYS_BLOCKS, "breaker": blocks, "rate": blocks}
+            assert exchange.truth()["orders"] == []
+    finally:
+        nursery.close()
+        server.kill()
+
+
+def test_what_is_asked_again_in_the_transaction_that_dispatches_is_these_and_no_flag_takes_one_out() -> None:
+    assert [condition.__name__ for condition in CONDITIONS] == [
+        "within_validity", "not_killed", "not_canceled", "looked_up", "symbol_open",
+    ]  # fmt: skip

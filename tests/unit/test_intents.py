@@ -42,6 +42,38 @@ EVERY_TYPE: list[dict[str, Any]] = [
 ]
 
 
+GOLDEN: list[tuple[dict[str, Any], str, str]] = [
+    (
+        {"type": "order", "key": "btc-1", "symbol": "BTCUSDT", "side": "BUY", "quantity": "0.0100",
+         "order_type": "LIMIT", "price": "20000.50", "valid_for_s": 30, "strategy": "sma"},
+        ('{"key":"btc-1","order_type":"LIMIT","price":"20000.5","quantity":"0.01","reduce_only":false,"side":"BUY",'
+        '"stop_price":null,"strategy":"sma","symbol":"BTCUSDT","time_in_force":"GTC","type":"order","valid_for_s":30,'
+        '"venue":"usdm"}'),
+        "87e54f247b7ae5fd38d4ec2d155ce922279ba435f551b6f5069ab10634d19363",
+    ),
+    (
+        {"type": "cancel", "key": "c-1", "order_key": "btc-1"},
+        '{"key":"c-1","order_key":"btc-1","type":"cancel"}',
+        "cc0453dd7fb9349f2bb2a476ca1f3c2ef309596a72958142467238f0aa73ce95",
+    ),
+    (
+        {"type": "signal", "key": "s-1", "strategy": "sma", "symbol": "BTCUSDT", "side": "SELL", "quantity": "1"},
+        ('{"key":"s-1","order_type":"MARKET","price":null,"quantity":"1","reason":"","reduce_only":false,"side":"SELL",'
+        '"strategy":"sma","symbol":"BTCUSDT","type":"signal","valid_for_s":null,"venue":"usdm"}'),
+        "c9464bfb4d2427533a8814604e26b70a4703a18f4406d2b7d4df1b2977a6664b",
+    ),
+    (
+        {"type": "ledger", "key": "l-1", "description": "a gift", "entries": [
+            {"account": "gift", "asset": "USDT", "amount": "5.50"},
+            {"account": "cash", "asset": "USDT", "amount": "-5.5"},
+        ]},
+        ('{"description":"a gift","entries":[{"account":"gift","amount":"5.5","asset":"USDT"},'
+        '{"account":"cash","amount":"-5.5","asset":"USDT"}],"key":"l-1","type":"ledger"}'),
+        "dfd67b266365097b3a6d882fcb3eab07ca731cffd4fa0dd8960fa8dae207d99a",
+    ),
+]  # fmt: skip
+
+
 def order(**fields: object) -> dict[str, object]:
     return {"type": "order", "key": "a", "symbol": "BTCUSDT", "side": "BUY", "quantity": "1", **fields}
 
@@ -56,6 +88,13 @@ def refusal(data: object) -> IntentError:
 def test_an_intent_comes_back_unchanged_from_its_canonical_text(data: dict[str, Any]) -> None:
     intent = parse_intent(data)
     assert from_canonical(canonical(intent)) == intent
+
+
+@pytest.mark.parametrize(("data", "text", "hashed"), GOLDEN, ids=[data["type"] for data, _, _ in GOLDEN])
+def test_content_and_its_hash_are_the_same_for_ever(data: dict[str, Any], text: str, hashed: str) -> None:
+    """Both are in journals out there: with another text the same intent, submitted again, would be a conflict."""
+    made = canonical(parse_intent(data))
+    assert (made, content_hash(made)) == (text, hashed)
 
 
 def test_content_is_the_same_however_it_is_written() -> None:

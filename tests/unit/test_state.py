@@ -180,3 +180,10 @@ def test_fence_only_grows_and_a_new_epoch_is_above_all_that_went_before() -> Non
     assert 0 < first < second < restored < next_fence(restored, 2)
     assert [unpack(fence) for fence in (first, second, restored)] == [(1, 1), (1, 2), (2, 1)]
     assert [is_before(fence, 2) for fence in (0, first, second, restored)] == [True, True, True, False]
+
+
+def test_fence_is_stored_in_the_same_way_for_ever() -> None:
+    """Fences are in journals out there, and are compared with new ones."""
+    assert [next_fence(0, 1), next_fence(4_294_967_297, 1), next_fence(0, 2)] == [
+        4_294_967_297, 4_294_967_298, 8_589_934_593,
+    ]  # fmt: skip
