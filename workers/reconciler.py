@@ -20,7 +20,7 @@ from app.job_safety.outcome import Venue
 from app.job_safety.state import DOUBTFUL
 from app.journal import intents, watermarks
 from app.journal.rows import IntentRow
-from workers import alerts, circuit_watch, exporter, kill_mirror, resume
+from workers import alerts, circuit_watch, exporter, kill_mirror, resume, sealer
 from workers.identity import new_owner
 from workers.loop import Stop
 from workers.opener import Opener
@@ -165,6 +165,7 @@ def run_reconciler(
     kill_mirror.start(stop, context, poll_s=poll_s)
     circuit_watch.start(stop, circuit_watch.CircuitWatch(installation, context), context)
     alerts.start(stop, context, settings.alerts)
+    sealer.start(stop, context)
     if with_exporter:
         exporter.start_beside(installation, stop)
     opener = Opener(context)

@@ -176,12 +176,12 @@ def _not_executed(
 def _doubt_everything(context: ExecutionContext, connection: Connection, row: IntentRow, failure: Failure) -> IntentRow:
     """An earlier attempt was only declared absent, and its success may have caused this refusal: ask again for all."""
     now_ms = context.clock.now_ms()
-    attempts.reopen(connection, row.key)
+    why = f"refused ({failure.rule}) after an attempt that was declared absent"
     intents.move(
         connection, row, IntentState.IN_DOUBT, now_ms=now_ms, run_at_ms=now_ms + FIRST_QUERY_AFTER_MS,
-        in_doubt_since_ms=now_ms, answered_doubt_ms=0, fence=meta.raise_fence(connection, row.fence),
-        reason=f"refused ({failure.rule}) after an attempt that was declared absent",
+        in_doubt_since_ms=now_ms, answered_doubt_ms=0, fence=meta.raise_fence(connection, row.fence), reason=why,
     )  # fmt: skip
+    attempts.reopen(connection, row.key, now_ms=now_ms, by=context.owner, why=why)
     context.record.event("refusal_reopens_doubt", level="warning", key=row.key, rule=failure.rule)
     return intents.load(connection, row.key)
 

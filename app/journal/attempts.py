@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, bindparam, literal_column, select, upda
 
 from app.job_safety.outcome import ExchangeOrder, Failure
 from app.job_safety.retry_metrics import job_type_of
-from app.journal import schema, tallies
+from app.journal import audit, schema, tallies
 from app.journal.prepared import Prepared
 from app.journal.rows import AttemptRow, attempt_row
 from app.journal.sql import insert_or_ignore
@@ -24,6 +24,9 @@ _HAS_PROOF = Prepared(
 MAX_ANSWER = 500
 ABSENT = "ABSENT"
 """The outcome of an attempt that reconcile has proven not executed."""
+
+REOPENED = "attempts_reopened"
+"""The action in the audit trail that says which settled attempts of an intent were opened again, and why."""
 
 
 def insert(connection: Connection, attempt: Mapping[str, object]) -> None:
@@ -95,14 +98,25 @@ def note_unknown(connection: Connection, *, key: str, attempt: int, failure: Fai
     connection.execute(statement.values(**values, **_failure_columns(failure)))
 
 
-def reopen(connection: Connection, key: str) -> None:
-    """Open the attempts that were declared absent: a later refusal has cast doubt on that. Evidence starts again."""
-    connection.execute(
+def reopen(connection: Connection, key: str, *, now_ms: int, by: str, why: str) -> None:
+    """Open the attempts that were declared absent: a later refusal has cast doubt on that. Evidence starts again.
+
+    That is the only way in which what has settled changes, so it is a row of the audit trail: without one, whoever
+    verifies the seals would call it forged. Comes last in its transaction, as every row of the trail does.
+    """
+    opened = connection.execute(
         update(_A)
         .where(_A.c.key == key, _A.c.outcome == ABSENT)
-        .values(outcome=None, settled_at_ms=None, evidence=None)
-    )
+        .values(outcome=None, settled_at_ms=None, evidence=None, seal=None)
+        .returning(_A.c.attempt)
+    ).scalars()
+    numbers = sorted(opened)
     connection.execute(update(_A).where(_A.c.key == key, _A.c.outcome.is_(None)).values(evidence=None))
+    if numbers:
+        audit.append(
+            connection, now_ms=now_ms, actor=by, action=REOPENED, subject=key,
+            detail={"attempts": numbers, "why": why},
+        )  # fmt: skip
 
 
 def keep_evidence(connection: Connection, *, key: str, attempt: int, evidence: Mapping[str, object]) -> None:

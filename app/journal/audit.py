@@ -72,11 +72,18 @@ def rows(connection: Connection, *, subject: str | None = None, limit: int = 100
     return [AuditRow(**dict(row)) for row in connection.execute(query).mappings()]
 
 
-def newest(connection: Connection, *, subject: str | None = None, limit: int | None = None) -> list[AuditRow]:
-    """Return the newest `limit` rows (all if None) of everything or of one subject, oldest first."""
+def newest(
+    connection: Connection, *, subject: str | None = None, limit: int | None = None, without_action: str | None = None
+) -> list[AuditRow]:
+    """Return the newest `limit` rows (all if None) of everything or of one subject, oldest first.
+
+    Rows of `without_action` are passed over.
+    """
     query = select(_A).order_by(_A.c.seq.desc()).limit(limit)
     if subject is not None:
         query = query.where(_A.c.subject == subject)
+    if without_action is not None:
+        query = query.where(_A.c.action != without_action)
     return [AuditRow(**dict(row)) for row in connection.execute(query).mappings()][::-1]
 
 

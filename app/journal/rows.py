@@ -80,6 +80,8 @@ class AttemptRow:
     answer: str | None = None
     retry_delay_ms: int | None = None
     evidence: str | None = None
+    seal: int | None = None
+    """The row of the audit trail that seals it as it stands."""
 
     @property
     def fence_ms(self) -> int:

@@ -167,6 +167,8 @@ attempts = Table(
     Column("answer", Text),
     Column("retry_delay_ms", BigInteger),
     Column("evidence", Text),
+    # The row of the audit trail that seals it as it stands; NULL: not settled, or not sealed yet.
+    Column("seal", BigInteger),
     Index("attempts_unknown", "unknown_at_ms"),
     Index("attempts_by_time", "dispatched_at_ms", "key", "attempt"),
     Index(
@@ -176,6 +178,13 @@ attempts = Table(
         postgresql_where=text("attempt > 1"),
     ),
     Index("attempts_open", "owner", sqlite_where=text("outcome IS NULL"), postgresql_where=text("outcome IS NULL")),
+    # Holds nothing that is open: the transaction that dispatches does not touch it.
+    Index(
+        "attempts_unsealed",
+        "settled_at_ms",
+        sqlite_where=text("seal IS NULL AND outcome IS NOT NULL"),
+        postgresql_where=text("seal IS NULL AND outcome IS NOT NULL"),
+    ),
 )
 
 proofs = Table(
@@ -376,4 +385,16 @@ audit_anchor = Table(
     Column("id", Integer, CheckConstraint("id = 1"), primary_key=True),
     Column("seq", BigInteger, nullable=False),
     Column("hash", Text, nullable=False),
+)
+
+attempt_seals = Table(
+    # What each seal covers, append-only. No foreign key: a record must outlive the attempt that it tells of.
+    "attempt_seals",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("seal", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", Integer, nullable=False),
+    Column("digest", Text, nullable=False),
+    Index("attempt_seals_in_order", "seal", "position", unique=True),
 )

@@ -261,7 +261,7 @@ JOURNAL_LAG = _gauge(
     feature="S2.17",
 )  # fmt: skip
 DUTY_RUN = _gauge(
-    "duty_last_run_timestamp_seconds", "When a duty was last done: sweep, reconcile, kill_mirror, ledger", "duty",
+    "duty_last_run_timestamp_seconds", "When a duty was last done: sweep, reconcile, kill_mirror, ledger, seal", "duty",
     feature="S2.27", origin=Origin.REDIS,
 )  # fmt: skip
 INFO = _gauge("fillonce_info", "1; its labels say what runs here", "version", "mode", "account", feature="S2.17")

@@ -108,8 +108,8 @@ MUTANTS: Final = (
         edits=(
             Edit(
                 file="app/journal/attempts.py",
-                old=".values(outcome=None, settled_at_ms=None, evidence=None)",
-                new=".values(outcome=None, settled_at_ms=None)",
+                old=".values(outcome=None, settled_at_ms=None, evidence=None, seal=None)",
+                new=".values(outcome=None, settled_at_ms=None, seal=None)",
             ),
             Edit(
                 file="app/journal/attempts.py",
