@@ -79,6 +79,40 @@ def show(
     emit([as_json(dossier)] if json_ else as_text(dossier))
 
 
+@app.command("trace")
+def trace(
+    key: Annotated[str, typer.Argument(help="The intent's key.")],
+    *,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    otlp: Annotated[
+        bool,
+        typer.Option("--otlp", help="One line of OTLP/JSON, as OpenTelemetry collectors take it. Sends nothing."),
+    ] = False,
+) -> None:
+    """Show where an intent's time went and why: waiting, each attempt with request and doubt, fills, booking.
+
+    Made from the journal, at any time, for any intent. Ids of trace and spans follow from account, mode and key.
+
+    Example:
+      fillonce intents trace first-1 --otlp > trace.json
+    """
+    from app.cli.dossier import collect  # lazy: --help needs no database
+    from app.cli.opening import books
+    from app.cli.trace import trace_of
+    from app.cli.trace_view import as_fields, as_otlp, as_text
+    from app.clock import SystemClock
+
+    if json_ and otlp:
+        raise typer.BadParameter("give one of them: they print different JSON", param_hint="--json, --otlp")
+    with books() as opened, opened.journal.read() as connection:
+        dossier = collect(connection, key)
+    found = trace_of(dossier, namespace=(opened.meta.account, opened.meta.mode), now_ms=SystemClock().now_ms())
+    if json_ or otlp:
+        emit([as_json(as_otlp(found) if otlp else as_fields(found))])
+    else:
+        emit(as_text(found))
+
+
 @app.command("wait")
 def wait(
     keys: Annotated[
