@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from app.cli.circuit_advise import advise
 from app.cli.circuit_view import cell, change_fields, fields, opened_because
 from app.cli.durations import seconds
 from app.cli.output import as_json, as_table, emit, iso, say
@@ -154,6 +155,9 @@ def history(
             [[one[name] for name in _HISTORY_COLUMNS] for one in told],
         )
     )
+
+
+app.command("advise")(advise)
 
 
 def _override(job: str, state: str | None, *, reason: str, by: str, ttl: str) -> None:

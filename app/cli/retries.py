@@ -147,14 +147,19 @@ def _wanted(since: str | None, type_: str | None, class_: str | None, *, only_re
             f"{type_[:40]!r} has no attempts; use order, order_usdm, order_spot or cancel", param_hint="--type"
         )
     return Wanted(
-        since_ms=None if since is None else _since_ms(since),
+        since_ms=None if since is None else since_ms(since),
         job_type=type_,
         failure_class=class_,
         only_retries=only_retries,
     )
 
 
-def _since_ms(text: str) -> int:
+def since_ms(text: str) -> int:
+    """Return the instant that `--since` names, in milliseconds since the epoch.
+
+    Raises:
+        typer.BadParameter: neither a duration nor an instant with its zone.
+    """
     from datetime import datetime  # lazy: --help needs no time
 
     from app.clock import SystemClock, to_ms

@@ -49,6 +49,11 @@ class PastAttempt:
     owner: str
     state: str
     answer: str | None
+    type: str
+    venue: str | None
+    opens_risk: bool
+    unknown_at_ms: int | None
+    """When an answer left it unknown; None: none did, or none came."""
 
 
 def pages(
@@ -76,7 +81,7 @@ def pages(
 
 def page_query(wanted: Wanted, after: PastAttempt | None, *, newest_first: bool, size: int) -> Select[Any]:
     """Return the question for the page behind `after`."""
-    query = select(schema.attempts, _I.type, _I.venue, _I.symbol, _I.state).join_from(
+    query = select(schema.attempts, _I.type, _I.venue, _I.symbol, _I.state, _I.opens_risk).join_from(
         schema.attempts, schema.intents, _A.key == _I.key
     )
     if wanted.since_ms is not None:
@@ -124,4 +129,8 @@ def _past(row: Mapping[str, Any]) -> PastAttempt:
         owner=row["owner"],
         state=row["state"],
         answer=row["answer"],
+        type=row["type"],
+        venue=row["venue"],
+        opens_risk=row["opens_risk"],
+        unknown_at_ms=row["unknown_at_ms"],
     )

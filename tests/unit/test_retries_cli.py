@@ -3,7 +3,7 @@
 import pytest
 import typer
 
-from app.cli.retries import _cell, _since_ms, _wanted
+from app.cli.retries import _cell, _wanted, since_ms
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-2019 Margin is insufficient", "@x", "\tx"])
@@ -17,14 +17,14 @@ def test_other_values_stay_as_they_are(value: object) -> None:
 
 
 def test_instant_and_duration_are_understood() -> None:
-    assert _since_ms("2026-11-21T08:00:00Z") == 1_795_248_000_000
-    assert _since_ms("1h") > _since_ms("2h")
+    assert since_ms("2026-11-21T08:00:00Z") == 1_795_248_000_000
+    assert since_ms("1h") > since_ms("2h")
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-11-21T08:00:00", "", "5x"])
 def test_what_is_neither_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="2026-11-21T08:00:00Z"):
-        _since_ms(text)
+        since_ms(text)
 
 
 @pytest.mark.parametrize(
