@@ -133,7 +133,7 @@ class Contestant:
             return {}
         return {
             "DATABASE_URL": self.kind.database or f"sqlite:///{self.folder / 'journal.db'}",
-            "TRADING_MODE": "testnet", "FILLONCE_HOME": str(self.folder / "home"),
+            "TRADING_MODE": "paper", "FILLONCE_HOME": str(self.folder / "home"),
             "FILLONCE_CONFIG": str(ROOT / "config"), "BINANCE_FUTURES_URL": f"http://127.0.0.1:{port}/fapi",
             "BINANCE_SPOT_URL": f"http://127.0.0.1:{port}/api", "BINANCE_API_KEY": "key",
             "BINANCE_API_SECRET": "secret",

@@ -243,7 +243,11 @@ def test_waiting_answers_by_exit_code(shell: Shell, journal: Journal, state: str
 
 def test_ctrl_c_ends_a_wait_with_130_and_no_traceback(shell: Shell) -> None:
     shell("enqueue", "-", stdin=json.dumps(ORDER))
-    impatient = "import app.cli.waiting as w; w.WORDS_EVERY_S = 0\nfrom app.cli.main import main; main()"
+    # A shell starts what runs in its background with SIGINT ignored, and Python then leaves it so.
+    impatient = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import app.cli.waiting as w; w.WORDS_EVERY_S = 0\nfrom app.cli.main import main; main()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", impatient, "intents", "wait", "--timeout", "60"],
         stdout=subprocess.PIPE,
