@@ -259,14 +259,20 @@ class Arena:
             self._wake_up()
 
     def _wake_up(self) -> None:
-        table, now_ms = schema.intents, self.here.installation.clock.now_ms()
+        table, later, now_ms = schema.intents, schema.followups, self.here.installation.clock.now_ms()
         waits = and_(table.c.reason.like("snoozed: pause:%"), table.c.not_before_ms > now_ms)
+        also = and_(later.c.done_at_ms.is_(None), later.c.last_error.like("pause:%"), later.c.run_at_ms > now_ms)
         with contextlib.suppress(StoreUnavailableError):
             with self.here.installation.journal.read() as connection:
-                if connection.execute(select(table.c.key).where(waits)).first() is None:
-                    return
+                found = [
+                    connection.execute(select(one.c.key).where(it)).first()
+                    for one, it in ((table, waits), (later, also))
+                ]
+            if found == [None, None]:
+                return
             with self.here.installation.journal.write() as connection:
                 connection.execute(update(table).where(waits).values(not_before_ms=now_ms, run_at_ms=now_ms))
+                connection.execute(update(later).where(also).values(run_at_ms=now_ms))
 
     def rest(self, *, timeout_s: int, beside: Callable[[], object] = lambda: None) -> list[str]:
         """Wait until everything is finished and booked, going on to trade beside it as an account in use does.
@@ -307,6 +313,7 @@ class Arena:
             findings = check(self.here, self.wishes, expected_alarms=expected_alarms, may_give_up=may_give_up)
             if not findings or patience.is_over(str(findings)):
                 break
+            self.end_pauses()
             time.sleep(0.3)
         with self.here.installation.journal.read() as connection:
             tries = {key: attempts.of_intent(connection, key) for key in self.wishes}
