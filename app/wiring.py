@@ -1,6 +1,5 @@
 """Puts an installation together from settings: stores opened and stamped, queue port, gateway."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,17 +24,11 @@ from app.job_safety.redis_facts import Names
 from app.job_safety.redis_safety import MIB, RedisLimits
 from app.journal import meta, migrate
 from app.journal.engine import Journal
-from app.settings import Settings, TradingMode, load_settings
+from app.settings import PAPER_KEY, PAPER_SECRET, Settings, load_settings, with_local_exchange
 
 REDIS_TIMEOUT_S: Final = 5
 CLAIM_LEASES: Final = 5
 """How many half leases the queues stay a journal's after its last process."""
-
-LOCAL_EXCHANGE_FILE: Final = "local-exchange.json"
-"""Where `fillonce up` leaves the addresses of the local exchange, in the home folder."""
-
-PAPER_KEY: Final = "paper"
-PAPER_SECRET: Final = "paper-secret"  # noqa: S105 - of an exchange of play money on this machine
 
 UNREADABLE_URL: Final = (
     "DATABASE_URL or REDIS_URL cannot be read: is its port a number, and its password percent-encoded?"
@@ -236,22 +229,6 @@ def make_gateway(settings: Settings, clock: Clock, *, kind: type[ExchangeGateway
             ),
         ),
         clock,
-    )
-
-
-def with_local_exchange(settings: Settings) -> Settings:
-    """Return settings that name the local exchange which `fillonce up` runs in this home, if they name none."""
-    if settings.exchange.futures_url is not None or settings.mode not in {TradingMode.PAPER, TradingMode.DRY_RUN}:
-        return settings
-    try:
-        told = json.loads((settings.stores.home / LOCAL_EXCHANGE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return settings
-    return settings.with_exchange(
-        futures_url=told["futures_url"],
-        spot_url=told["spot_url"],
-        api_key=told["api_key"],
-        api_secret=told["api_secret"],
     )
 
 

@@ -13,7 +13,7 @@ from app.job_safety.errors import StoreUnavailableError
 from app.wiring import Installation
 from workers.loop import Stop
 
-LOOK_S: Final = 0.5
+LOOK_S: Final = 1.0
 QUIET_S: Final = 5.0
 
 

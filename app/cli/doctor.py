@@ -42,10 +42,9 @@ def doctor(
 
 
 def _findings() -> Iterator[Finding]:
-    from app.cli.opening import tell_where  # lazy: --help needs nothing of this
+    from app.cli.own_settings import tell_where  # lazy: --help needs nothing of this
     from app.composition import kill_sources_here
-    from app.settings import SettingsError, check, load_settings, short_hash
-    from app.wiring import with_local_exchange
+    from app.settings import SettingsError, check, load_settings, short_hash, with_local_exchange
 
     try:
         settings = load_settings(os.environ, Path.cwd())

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.cli.opening import tell_where
+from app.cli.own_settings import tell_where
 from app.clock import SystemClock
 from app.control.kill import Control, opened
 from app.wiring import settings_from_environment

@@ -14,8 +14,7 @@ from app.clock import Clock
 from app.embedded.parent import die_with
 from app.embedded.redis_server import ensure_redis, stop_redis
 from app.job_safety.errors import StoreUnavailableError
-from app.settings import Settings, child_environment
-from app.wiring import LOCAL_EXCHANGE_FILE, PAPER_KEY, PAPER_SECRET
+from app.settings import LOCAL_EXCHANGE_FILE, PAPER_KEY, PAPER_SECRET, Settings, child_environment
 
 STOP_S: Final = 40
 """How long a child may take to stop in order; longer than the supervisor's own limit."""

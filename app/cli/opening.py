@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from app.cli.output import say
+from app.cli.own_settings import sane_settings, tell_where
 from app.clock import SystemClock
 from app.job_safety.errors import StoreUnavailableError
 from app.journal import meta
 from app.journal.engine import Journal
-from app.settings import Settings, SettingsError, check
-from app.wiring import UNREADABLE_URL, Installation, open_installation, open_journal, settings_from_environment
+from app.settings import Settings, SettingsError
+from app.wiring import UNREADABLE_URL, Installation, open_installation, open_journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,18 +20,6 @@ class Books:
     settings: Settings
     journal: Journal
     meta: meta.Meta
-
-
-def sane_settings() -> Settings:
-    """Return the settings of this process, complete and fitting together.
-
-    Raises:
-        SettingsError: says all that is wrong.
-    """
-    settings = settings_from_environment()
-    if problems := check(settings):
-        raise SettingsError(str(problem) for problem in problems)
-    return settings
 
 
 @contextmanager
@@ -60,13 +48,6 @@ def books() -> Iterator[Books]:
         yield Books(settings=settings, journal=journal, meta=stamp)
     finally:
         journal.close()
-
-
-def tell_where(settings: Settings, *, needs_redis: bool) -> None:
-    """Say where the data is if a store of this command is an embedded one."""
-    stores = settings.stores
-    if stores.database_url is None or (needs_redis and stores.redis_url is None):
-        say(f"data: {stores.home} (FILLONCE_HOME)")
 
 
 @contextmanager

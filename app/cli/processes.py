@@ -89,7 +89,7 @@ def dashboard(*, port: Annotated[int, typer.Option("--port", min=1, max=65_535, 
     Example:
       fillonce dashboard --port 9181
     """
-    from app.cli.opening import sane_settings, tell_where  # lazy: --help needs no settings
+    from app.cli.own_settings import sane_settings, tell_where  # lazy: --help needs no settings
 
     tell_where(sane_settings(), needs_redis=True)
     become("workers.dashboard", ["--port", str(port)])
@@ -103,16 +103,15 @@ def exporter() -> None:
     Example:
       METRICS_PORT=9100 fillonce exporter
     """
-    from app.cli.opening import sane_settings, tell_where  # lazy: --help needs no settings
+    from app.cli.own_settings import sane_settings, tell_where  # lazy: --help needs no settings
 
     tell_where(sane_settings(), needs_redis=True)
     become("workers.exporter", [])
 
 
 def _check_settings() -> None:
-    from app.cli.opening import sane_settings, tell_where  # lazy: --help needs no settings
-    from app.settings import SettingsError, TradingMode
-    from app.wiring import with_local_exchange
+    from app.cli.own_settings import sane_settings, tell_where  # lazy: --help needs no settings
+    from app.settings import SettingsError, TradingMode, with_local_exchange
 
     settings = with_local_exchange(sane_settings())
     if settings.mode is TradingMode.PAPER and None in {settings.exchange.futures_url, settings.exchange.spot_url}:

@@ -28,15 +28,14 @@ def up(
 
     from app.cli.exit_codes import FAILED
     from app.cli.local_system import LocalSystem
-    from app.cli.opening import sane_settings, tell_where
     from app.cli.output import say
+    from app.cli.own_settings import sane_settings, tell_where
     from app.clock import SystemClock
     from app.settings import TradingMode
-    from app.wiring import open_journal
 
     settings = sane_settings()
     tell_where(settings, needs_redis=True)
-    open_journal(settings).close()
+    _make_journal(settings)
     lock = (settings.stores.home / "up.lock").open("w") if settings.stores.home.is_dir() else None
     try:
         if lock is not None:
@@ -67,6 +66,21 @@ def up(
                     say(f"{name} ended with code {process.returncode}; stopping")
                     raise typer.Exit(1)
         say("stopping: running work finishes first")
+
+
+def _make_journal(settings: "Settings") -> None:
+    """Make the journal's tables in a child: what that takes would weigh on this process for as long as it waits."""
+    import os  # lazy: --help needs nothing of this
+
+    child = os.fork()
+    if child == 0:
+        from app.wiring import open_journal
+
+        open_journal(settings).close()
+        raise typer.Exit(0)  # or whatever `main` makes of what went wrong, words included
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code != 0:
+        raise typer.Exit(code if code > 0 else 128 - code)
 
 
 def _tell_where_to_look(settings: "Settings") -> None:

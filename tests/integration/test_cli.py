@@ -241,6 +241,13 @@ def test_waiting_answers_by_exit_code(shell: Shell, journal: Journal, state: str
     assert json.loads(done.stdout)["unfinished"] == (1 if code == 1 else 0)
 
 
+def test_up_says_once_what_is_wrong_with_the_journal_and_starts_nothing(shell: Shell) -> None:
+    done = shell("up", DATABASE_URL=f"sqlite:///{shell.folder / 'nowhere' / 'journal.db'}")
+    assert done.returncode == 3
+    assert done.stderr.count("there is no folder") == 1, done.stderr
+    assert "running" not in done.stderr
+
+
 def test_ctrl_c_ends_a_wait_with_130_and_no_traceback(shell: Shell) -> None:
     shell("enqueue", "-", stdin=json.dumps(ORDER))
     # A shell starts what runs in its background with SIGINT ignored, and Python then leaves it so.

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import processes
-from app.settings import SettingsError
-from app.wiring import LOCAL_EXCHANGE_FILE, PAPER_KEY, PAPER_SECRET
+from app.settings import LOCAL_EXCHANGE_FILE, PAPER_KEY, PAPER_SECRET, SettingsError
 
 ADDRESSES = {
     "futures_url": "http://127.0.0.1:9/fapi", "spot_url": "http://127.0.0.1:9/api", "api_key": PAPER_KEY,
