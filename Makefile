@@ -63,6 +63,10 @@ check: lint test ## lint, then test: run it before you send a change
 peers: $(INSTALLED) ## kill workers of other job queues and of ours, side by side (10 minutes; Linux)
 	@.venv/bin/python -m bench.peers $(ARGS)
 
+.PHONY: bench
+bench: $(INSTALLED) ## measure jobs per second beside RQ, Celery and Huey (5 minutes; Linux)
+	@.venv/bin/python -m bench.throughput $(ARGS)
+
 .PHONY: recovery
 recovery: $(INSTALLED) ## measure how soon a killed worker's order goes on (3 minutes; Linux)
 	@.venv/bin/python -m bench.recovery $(ARGS)

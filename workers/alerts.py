@@ -22,7 +22,7 @@ from app.observability.webhook import Webhook, WebhookError
 from app.settings.model import AlertSettings
 from workers.loop import Stop
 
-POLL_S: Final = 0.5
+POLL_S: Final = 1.0
 BATCH: Final = 20
 QUIET_S: Final = 5.0
 _LEVELS: Final = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.CRITICAL: "critical"}

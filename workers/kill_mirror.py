@@ -23,7 +23,7 @@ QUIET_S: Final = 5.0
 ORPHAN_S: Final = 5.0
 """The name of a state that stands in the key for so long, and is not ours, is latched like a person's word."""
 
-LATCHES_S: Final = 1.0
+LATCHES_S: Final = 2.0
 """How often the journal's latches are read although no source has said anything new."""
 
 

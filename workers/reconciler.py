@@ -26,6 +26,8 @@ from workers.loop import Stop
 from workers.opener import Opener
 
 TICK_S: Final = 0.25
+IDLE_TICK_S: Final = 0.5
+"""While nothing is in doubt; far less than the time after which somebody looks after a dispatched order."""
 SWEEP_S: Final = 20.0
 """How often trades, income and a HALT of ours are looked at."""
 BATCH: Final = 200
@@ -41,6 +43,12 @@ class Reconciler:
         self._share = weight_share_percent
         self._next_poll = dict.fromkeys(Venue, 0.0)
         self._next_sweep = 0.0
+        self._has_doubts = False
+
+    @property
+    def pause_s(self) -> float:
+        """How long to wait before the next step."""
+        return TICK_S if self._has_doubts else IDLE_TICK_S
 
     def step(self) -> int:
         """Do what is due; return how many doubts were looked at.
@@ -64,9 +72,11 @@ class Reconciler:
         count = 0
         now_ms = self._context.clock.now_ms()
         with self._context.journal.read() as connection:
-            venues = intents.venues_in_doubt(connection, now_ms=now_ms)
-        for venue in (venue for venue in Venue if venue.value in venues):
-            if self._is_paused(venue):
+            first = intents.venues_in_doubt(connection)
+        self._has_doubts = bool(first)
+        for venue in Venue:
+            due_ms = first.get(venue.value)
+            if due_ms is None or due_ms > now_ms or self._is_paused(venue):
                 continue
             with self._context.journal.read() as connection:
                 rows = intents.doubts_due(connection, venue=venue.value, now_ms=now_ms, limit=BATCH)
@@ -179,7 +189,7 @@ def run_reconciler(
             if once:
                 context.record.close()
                 return 3
-        if once or stop.wait(TICK_S):
+        if once or stop.wait(reconciler.pause_s):
             context.record.close()
             return 0
 

@@ -211,8 +211,16 @@ class Breakers:
         Raises:
             StoreUnavailableError: Redis did not answer.
         """
-        for job_type in JOB_TYPES if self.is_on else ():
-            self._moved(job_type, "tick", by="timer", reason="tick", ttl_ms=0)
+        if not self.is_on:
+            return
+        try:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for job_type in JOB_TYPES:
+                    words: list[str | int] = [self.policy.words(job_type), "tick", "timer", "tick", 0]
+                    self._move(keys=self.keys(job_type), args=words, client=pipe)
+                pipe.execute()
+        except RedisError as error:
+            raise StoreUnavailableError(f"redis: {error}") from error
 
     def report_late(self, job_type: str, *, member: str, age_ms: int) -> bool:
         """Count an outcome left unknown that its process may not have lived to tell; return whether it counts.

@@ -23,6 +23,13 @@ _NAMES = tuple(column.name for column in _T.c)
 _BY_KEY = select(_T).where(_T.c.key == bindparam("key"))
 _FIND = Prepared(_BY_KEY)
 _LOCK = Prepared(_BY_KEY.with_for_update())
+_IN_DOUBT = Prepared(
+    select(_T.c.venue, func.min(_T.c.run_at_ms))
+    .where(
+        or_(*(_T.c.state == literal(state.value) for state in sorted(DOUBTFUL))), _T.c.type == literal_column("'order'")
+    )
+    .group_by(_T.c.venue)
+)
 
 RETRIED_FROM: Final = 2
 """The number of the attempt from which an intent counts as retried."""
@@ -171,11 +178,9 @@ def due_for_delivery(connection: Connection, *, now_ms: int, limit: int, queue: 
     return _rows(connection, query.order_by(_T.c.run_at_ms).limit(limit))
 
 
-def venues_in_doubt(connection: Connection, *, now_ms: int) -> set[str]:
-    """Return the venues that have an order in doubt whose `run_at_ms` has come."""
-    doubtful = _T.c.state.in_([state.value for state in DOUBTFUL])
-    query = select(_T.c.venue).where(_T.c.type == "order", doubtful, _T.c.run_at_ms <= now_ms).distinct()
-    return set(connection.execute(query).scalars())
+def venues_in_doubt(connection: Connection) -> dict[str, int | None]:
+    """Return the venues that have an order in doubt, and when the first of each is due; None: none is for now."""
+    return dict(_IN_DOUBT.rows(connection))
 
 
 def doubts_due(connection: Connection, *, venue: str, now_ms: int, limit: int) -> list[IntentRow]:

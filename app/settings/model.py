@@ -200,7 +200,7 @@ class Sweep(Group):
     batch_size: Annotated[int, Field(ge=1, le=100_000)] = 500
     max_rescues: Count = 3
     """Deaths in a row of whoever worked on it, without a change of state, before an intent is quarantined as poison."""
-    kill_switch_poll_ms: Ms = 200
+    kill_switch_poll_ms: Ms = 300
     """How often the Redis key of the kill switch is mirrored into the journal."""
 
 
