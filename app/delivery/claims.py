@@ -68,7 +68,7 @@ class Claims:
         """Begin the next job, if one waits.
 
         Raises:
-            RedisError: whether one was begun is unknown; a rescue finds it.
+            RedisError: whether one was begun is unknown; a worker that ends gives it back.
         """
         execution, common = self._common()
         return _claim(self._claim(keys=[*self._own, self._list], args=common), execution)
@@ -77,7 +77,8 @@ class Claims:
         """Begin the next job, waiting for one for up to `wait_s` seconds: in one round trip, from when it arrives.
 
         Raises:
-            RedisError: whether one was begun is unknown; a rescue finds it.
+            RedisError: whether one was begun is unknown; a worker that goes on leaves it to the sweeper, which finds it
+                due and in no queue.
         """
         between = f"{self._list}:intermediate"
         execution, common = self._common()
@@ -149,9 +150,7 @@ def _claim(raw: Any, execution: str) -> Claim | None:
         return None
     job_id, data = raw
     function, key = _read(data)
-    return Claim(
-        job_id=job_id.decode(), execution_id=execution, function=function, key=key, begun_s=time.time()
-    )  # fmt: skip
+    return Claim(job_id=job_id.decode(), execution_id=execution, function=function, key=key, begun_s=time.time())
 
 
 def _read(data: bytes) -> tuple[str | None, str]:
