@@ -8,7 +8,7 @@ from redis import Redis
 from sqlalchemy import select, update
 
 from app.clock import SystemClock
-from app.composition import compose, make_breakers
+from app.composition import make_breakers
 from app.execution.circuit_wake import BATCH, WATCH_S, CircuitWake
 from app.execution.order import run_order
 from app.job_safety.circuit_breaker import BreakerPolicy, BreakerState
@@ -182,7 +182,7 @@ def test_order_behind_a_circuit_goes_out_when_it_closes_long_before_its_time(her
 def test_command_says_how_many_orders_go_on_though_nobody_watches_circuits(here: System) -> None:
     shut(here)
     here.order("late")
-    context = compose(here.installation, "hand")
+    context = here.context("hand")
     assert run_order(context, "late") == f"snoozed: breaker:{JOB}"
     assert "orders that waited for a circuit and go on now: 1" in here.cli(
         "circuit", "reset", JOB, "--reason", "ok", "--by", "anna"

@@ -15,7 +15,7 @@ import pytest
 from redis import Redis
 
 from app.clock import SystemClock
-from app.composition import compose, make_breakers
+from app.composition import make_breakers
 from app.execution.circuits import journal_changes
 from app.execution.order import run_order
 from app.job_safety.admission import Admission, Admitted, Blocked, EffectKind
@@ -167,7 +167,7 @@ def test_permit_of_a_prober_killed_by_kill_9_comes_back_within_two_seconds(here:
     here.order("dead")
     here.start("worker", "orders", "--burst", faults=f"before_send=stop@{here.folder / 'struck'}")
     here.until((here.folder / "struck").exists, "the prober to stop before it sends")
-    context = compose(here.installation, "second")
+    context = here.context("second")
 
     def ask() -> Admitted | Blocked:
         answer = context.admission.ask("order", "second", kind=EffectKind.OPEN, venue="usdm")
@@ -340,7 +340,7 @@ def test_circuit_that_redis_has_lost_begins_anew_without_a_gap_in_the_trail(redi
 def test_gates_add_no_round_trip_to_admission_and_completion(here: System, monkeypatch: pytest.MonkeyPatch) -> None:
     here.order("warm")
     here.order("counted")
-    context = compose(here.installation, "counting")
+    context = here.context("counting")
     run_order(context, "warm")
     asked: list[str] = []
     redis = here.installation.redis
@@ -400,7 +400,7 @@ def test_command_line_shows_overrides_and_tells_the_history(here: System) -> Non
     assert (told["override"]["by"], told["override"]["reason"]) == ("anna", "maintenance at noon")
     listed = [json.loads(line) for line in here.cli("circuit", "list", "--json").splitlines() if line.startswith("{")]
     assert {one["job_type"]: one["state"] for one in listed if one["would_block"]} == {JOB: "open"}
-    answer = compose(here.installation, "x").admission.ask("order", "k", kind=EffectKind.OPEN, venue="usdm")
+    answer = here.context("x").admission.ask("order", "k", kind=EffectKind.OPEN, venue="usdm")
     assert isinstance(answer, Blocked)
     here.cli("circuit", "half-open", JOB, "--reason", "they are back", "--by", "ben")
     here.cli("circuit", "close", JOB, "--reason", "sure of it", "--by", "ben", "--ttl", "10m")

@@ -16,7 +16,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.cli.output import iso
-from app.composition import compose
 from app.execution.conditions import Pin
 from app.execution.dispatch import pinned_order
 from app.intents import OrderIntent, from_canonical
@@ -114,7 +113,6 @@ def test_numbers_of_orders_that_were_placed_retried_and_refused(here: System, po
     here.submit({"type": "order", "key": "retried", "symbol": "BTCUSDT", "side": "BUY", "quantity": "0.010"})
     here.start_all()
     here.wait_until_booked("retried")
-    until_number(here, port, 1, "orders_placed_total", symbol="BTCUSDT", side="BUY")
     assert number(port, "retries_total", job_type="order_usdm") == 1
     assert number(port, "retry_total_count", job_type="order_usdm") == 1
     assert number(port, "retry_successes_total", job_type="order_usdm") == 1
@@ -123,12 +121,17 @@ def test_numbers_of_orders_that_were_placed_retried_and_refused(here: System, po
     assert number(port, "retry_rate_per_minute", job_type="order_usdm") == pytest.approx(1 / 60)
     assert number(port, "duplicate_blocked_total", job_type="order_usdm", by="enqueue") == 1
     assert number(port, "duplicate_executed_total", job_type="order_usdm") == 0
-    assert number(port, "apply_executed_total", status="success") == 1
-    assert number(port, "dispatch_seconds_count", job_type="order_usdm", outcome="Accepted") == 1
     until_number(here, port, 1, "trader_fills_total", venue="usdm")
     assert number(port, "trader_open_positions", venue="usdm") == 1
     assert number(port, "intents_open", state="RECEIVED") == 0
-    assert (number(port, "duty_last_run_timestamp_seconds", duty="sweep") or 0) > 1_700_000_000
+    # Each process brings what it has counted to Redis in its own time, and one event's counts not always together.
+    until_number(here, port, 1, "orders_placed_total", symbol="BTCUSDT", side="BUY")
+    until_number(here, port, 1, "apply_executed_total", status="success")
+    until_number(here, port, 1, "dispatch_seconds_count", job_type="order_usdm", outcome="Accepted")
+    here.until(
+        lambda: (number(port, "duty_last_run_timestamp_seconds", duty="sweep") or 0) > 1_700_000_000,
+        "the sweeper to have told when it swept",
+    )
 
 
 def test_numbers_of_a_circuit_that_has_counted_and_of_one_that_a_person_opened(here: System, port: int) -> None:
@@ -234,7 +237,7 @@ def test_second_order_under_one_id_is_counted_once_however_often_it_is_seen(here
     here.order("twice")
     here.run("worker", "orders", "--burst")
     row = here.wait_for_state("twice", "FILLED")
-    context = compose(here.installation, "somebody-else")
+    context = here.context("somebody-else")
     intent = from_canonical(row.content)
     assert isinstance(intent, OrderIntent)
     pin = Pin(timestamp_ms=context.exchange_clock.lower_bound_ms(Venue.USDM), recv_window_ms=2000)

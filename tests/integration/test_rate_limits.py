@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from app.clock import SystemClock
-from app.composition import compose
 from app.exchange.errors import ExchangeQueryError
 from app.exchange.gateway import ExchangeGateway
 from app.exchange.weights import weight_of
@@ -76,11 +75,11 @@ def test_storm_of_twenty_workers_on_small_limits_earns_no_ban_and_finishes_every
 
 def test_limits_are_read_from_the_exchange_and_shared(opener: Opener) -> None:
     here = opener("weight=321,orders_10s=7")
-    context = compose(here.installation, "one")
+    context = here.context("one")
     assert weight_per_minute(context, Venue.USDM) == 2_400
     here.order("first")
     run_order(context, "first")
-    second = compose(here.installation, "two")
+    second = here.context("two")
     assert weight_per_minute(second, Venue.USDM) == 321
     assert second.rate.limits(Venue.USDM) == (
         Limit(kind="weight", window_ms=60_000, most=321),
@@ -93,7 +92,7 @@ def test_limits_are_read_from_the_exchange_and_shared(opener: Opener) -> None:
 
 def test_question_that_would_break_a_limit_is_not_asked(opener: Opener) -> None:
     here = opener("weight=100,ban_after=0")
-    context = compose(here.installation, "one")
+    context = here.context("one")
     learn(context, Venue.USDM)
     for _ in range(3):
         context.gateway.income(context.clock.now_ms() - 1_000)
@@ -105,7 +104,7 @@ def test_question_that_would_break_a_limit_is_not_asked(opener: Opener) -> None:
 def test_ban_stops_questions_of_every_process_until_it_is_over(opener: Opener) -> None:
     here = opener("wide")
     here.exchange.faults({"action": "reply_instead", "canned": "banned_418", "match": {"path": "/fapi/v1/userTrades"}})
-    first, second = compose(here.installation, "one"), compose(here.installation, "two")
+    first, second = here.context("one"), here.context("two")
     with pytest.raises(ExchangeQueryError):
         first.gateway.newest_trades(Venue.USDM, "BTCUSDT")
     here.exchange.faults()

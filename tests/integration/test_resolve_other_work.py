@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from app.books import ledger
-from app.composition import compose
 from app.execution.context import ExecutionContext
 from app.execution.kill_status import unsettled
 from app.execution.resolve import Ruling, Verdict, VerdictRefusedError, resolve
@@ -56,7 +55,7 @@ def here(
 
 def quarantined(here: System, intent: dict[str, Any]) -> ExecutionContext:
     """Enqueue `intent` and quarantine it as the sweeper does with what kills its workers; return a hand's context."""
-    context = compose(here.installation, "hand")
+    context = here.context("hand")
     here.enqueue(intent)
     here.installation.redis.delete("rq:queue:ledger", "rq:queue:signals")
     assert _quarantine(context, [here.row(intent["key"])], context.clock.now_ms()) == 1
@@ -88,7 +87,7 @@ def test_quarantined_work_runs_once_after_a_person_says_so(here: System, intent:
         here.wait_until_booked("up:order")
     assert gifts(here) == (["5"] if intent is LEDGER else [])
     with pytest.raises(VerdictRefusedError, match="does not wait for a verdict"):
-        resolve(compose(here.installation, "hand"), intent["key"], AGAIN)
+        resolve(here.context("hand"), intent["key"], AGAIN)
 
 
 @pytest.mark.parametrize("intent", [LEDGER, SIGNAL], ids=["ledger", "signal"])

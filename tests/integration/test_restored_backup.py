@@ -14,7 +14,6 @@ import pytest
 from sqlalchemy import Table, select
 
 from app.clock import SystemClock
-from app.composition import compose
 from app.execution.restored import StillRunningError, begin_epoch
 from app.job_safety.kill_switch import KillSource, KillState
 from app.job_safety.state import IntentState
@@ -130,7 +129,7 @@ def test_restore_halts_in_a_new_epoch_that_no_restore_of_the_same_backup_meets_a
     epochs = []
     for _ in range(2):
         put_back(here, backup)
-        context = compose(here.installation, "hand")
+        context = here.context("hand")
         before_ms = SystemClock().now_ms()
         epochs.append(begin_epoch(context, by="anna", reason="dump of noon").epoch)
         again = begin_epoch(context, by="anna", reason="said twice")
@@ -159,11 +158,11 @@ def test_restore_is_refused_while_anything_runs_on_the_account_and_changes_nothi
         assert (meta.load(connection).epoch, meta.load(connection).restored_at_ms) == (1, None)
         assert kill_latches.held(connection) == []
     with pytest.raises(StillRunningError):
-        begin_epoch(compose(here.installation, "hand"), by="anna", reason="x")
+        begin_epoch(here.context("hand"), by="anna", reason="x")
 
 
 def test_clock_of_ours_that_is_behind_does_not_bring_the_fence_forward(here: System) -> None:
     """A forgotten request was pinned by the exchange's clock."""
     here.exchange.control("POST", "clock", {"advance_ms": 3_600_000})
-    restored = begin_epoch(compose(here.installation, "hand"), by="anna", reason="dump of noon")
+    restored = begin_epoch(here.context("hand"), by="anna", reason="dump of noon")
     assert restored.restored_at_ms > SystemClock().now_ms() + 3_500_000

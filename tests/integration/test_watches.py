@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from app.composition import compose
 from app.execution.context import ExecutionContext
 from app.journal import schema
 from app.monitor.numbers import samples
@@ -37,7 +36,7 @@ def here(tmp_path: Path, redis_server: RedisServer, redis_url: str) -> Iterator[
 
 @pytest.fixture
 def context(here: System) -> ExecutionContext:
-    return compose(here.installation, "ledger-watch-of-the-test")
+    return here.context("ledger-watch-of-the-test")
 
 
 def shown(here: System) -> dict[str, float]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from app.composition import compose, guard_names
+from app.composition import guard_names
 from app.execution.conditions import CONDITIONS
 from app.execution.context import ExecutionContext
 from app.execution.order import run_order
@@ -200,7 +200,7 @@ def met(context: ExecutionContext, key: str) -> tuple[str, bool]:
 
 def gates_met(here: System) -> dict[str, bool]:
     """Close every gate for itself, the kill switch last; return which were met, and whether each blocked."""
-    context, redis = compose(here.installation, "asks"), here.installation.redis
+    context, redis = here.context("asks"), here.installation.redis
     names = guard_names(here.installation.settings)
     assert met(context, "nothing is closed") == ("", False)
     found = {}

@@ -87,4 +87,5 @@ def composed(here: System, owner: str = "test") -> Iterator[tuple[ExecutionConte
     try:
         yield context, context.kill
     finally:
+        context.record.close()
         context.gateway.close()

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from app.clock import SystemClock
+from app.composition import compose
 from app.delivery import QUEUES
+from app.execution.context import ExecutionContext
 from app.job_safety.state import TERMINAL_STATES, IntentState
 from app.journal import attempts, intents
 from app.journal.rows import AttemptRow, IntentRow
@@ -60,6 +62,7 @@ class System:
     environment: dict[str, str]
     processes: list[Process] = field(default_factory=list)
     _installation: Installation | None = None
+    _contexts: list[ExecutionContext] = field(default_factory=list)
 
     @property
     def installation(self) -> Installation:
@@ -68,6 +71,12 @@ class System:
             settings = load_settings(self.environment, self.folder)
             self._installation = open_installation(settings, SystemClock())
         return self._installation
+
+    def context(self, owner: str) -> ExecutionContext:
+        """Return what a process of this installation works with, for use in this one; it is closed with the system."""
+        one = compose(self.installation, owner)
+        self._contexts.append(one)
+        return one
 
     @property
     def checker(self) -> Checker:
@@ -186,6 +195,10 @@ class System:
         for process in self.processes:
             process.kill()
         self.processes.clear()
+        for context in self._contexts:
+            context.record.close()  # or its thread goes on counting into the next test, and after the last one
+            context.gateway.close()
+        self._contexts.clear()
         if self._installation is not None:
             self._installation.redis.close()
             self._installation.journal.close()
