@@ -1,4 +1,7 @@
-"""Real stores for tests that ask: a Redis per process, a PostgreSQL per run, a fresh database per test."""
+"""Real stores for tests that ask: a Redis per process, a PostgreSQL per run, a fresh database per test.
+
+And one nursery per process: what it has imported serves every file of tests.
+"""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import migrated
+from tests.support.nursery import Nursery, shared
 from tests.support.postgres import Postgres
 from tests.support.redis_server import RedisServer
 
@@ -36,17 +41,40 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
     server.close()
 
 
+@pytest.fixture(scope="session")
+def journal_template(postgres_server: Postgres) -> Iterator[str]:
+    """The name of the database that `postgres_url` and `database_url` are copies of."""
+    with migrated.postgres_template(postgres_server) as name:
+        yield name
+
+
 @pytest.fixture
-def postgres_url(postgres_server: Postgres) -> Iterator[str]:
-    """The URL of a fresh, empty PostgreSQL database."""
-    with postgres_server.fresh_database() as url:
+def postgres_url(postgres_server: Postgres, journal_template: str) -> Iterator[str]:
+    """The URL of a fresh PostgreSQL database with the journal's tables, all of them empty."""
+    with postgres_server.fresh_database(template=journal_template) as url:
         yield url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a fresh, empty database: the same test runs on both kinds."""
+    """The URL of a fresh database with the journal's tables: the same test runs on both kinds."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'journal.db'}"
+        return migrated.sqlite_url(tmp_path / "journal.db")
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path, postgres_server: Postgres) -> Iterator[str]:
+    """The URL of a fresh database without any table, for what makes them."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'journal.db'}"
+        return
+    with postgres_server.fresh_database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Nursery:
+    """The parent of the processes of ours; it ends with the test process."""
+    return shared()

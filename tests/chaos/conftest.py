@@ -9,14 +9,6 @@ from tests.support.nursery import Nursery
 from tests.support.redis_server import RedisServer
 
 
-@pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    """The parent of every process of ours."""
-    one = Nursery()
-    yield one
-    one.close()
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Iterator[Place]:
     """Where the runs of one module take place."""

@@ -207,13 +207,6 @@ def test_error_of_the_webhook_never_quotes_its_address(receiver: WebhookReceiver
 # The real keeper
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    one = Nursery()
-    yield one
-    one.close()
-
-
 @pytest.fixture
 def here(tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nursery) -> Iterator[System]:
     config = f"{CONFIG}alerts: {{timeout_ms: 300, retry_base_ms: 100, retry_max_ms: 200}}\n"

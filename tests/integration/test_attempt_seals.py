@@ -462,13 +462,6 @@ def test_attempts_from_before_there_were_seals_are_sealed_like_new_ones(journal:
 # The real keeper, and the command
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    one = Nursery()
-    yield one
-    one.close()
-
-
 @pytest.fixture
 def here(
     tmp_path: Path, redis_server: RedisServer, redis_url: str, database_url: str, nursery: Nursery

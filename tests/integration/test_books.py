@@ -36,7 +36,6 @@ KEYS = ("k1", "k2")
 def journal(database_url: str) -> Iterator[Journal]:
     journal = Journal(database_url)
     with journal.write() as connection:
-        schema.metadata.create_all(connection)
         for key in KEYS:
             connection.execute(insert(schema.intents), intent(key))
     yield journal

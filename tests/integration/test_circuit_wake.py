@@ -140,13 +140,6 @@ def test_breaker_that_no_longer_blocks_lets_those_go_on_that_it_held(
     assert wake(journal, observing, clock).step() == 1
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    one = Nursery()
-    yield one
-    one.close()
-
-
 @pytest.fixture
 def here(tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nursery) -> Iterator[System]:
     del redis_url  # an empty server

@@ -41,13 +41,6 @@ BREAKER = "breaker: {consecutive: 4, open_ms: 700, open_max_ms: 1400, probes: 1,
 Opener = Callable[..., System]
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    one = Nursery()
-    yield one
-    one.close()
-
-
 @pytest.fixture
 def opener(tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nursery) -> Iterator[Opener]:
     with PaperProcess(tmp_path / "exchange", "--price", "BTCUSDT=20000") as exchange:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from app.embedded.redis_server import stop_redis
 from app.journal import schema
 from app.journal.engine import Journal
 from app.producer import CONFLICT, NOT_DELIVERED
+from tests.support.nursery import Nursery
 from tests.support.redis_server import RedisServer, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -27,11 +29,22 @@ BAD_INPUT = ROOT / "docs/reference/bad-input.md"
 ORDER = {"type": "order", "key": "a", "symbol": "BTCUSDT", "side": "BUY", "quantity": "1"}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A process that has ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 class Shell:
     """Runs `fillonce` in a folder of its own, on given stores."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, nursery: Nursery, **environment: str) -> None:
         self.folder = folder
+        self.nursery = nursery
+        self.calls = 0
         self.environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
@@ -41,25 +54,28 @@ class Shell:
             **environment,
         }
 
-    def __call__(
-        self, *arguments: str, stdin: str | bytes | None = None, **environment: str
-    ) -> "subprocess.CompletedProcess[str]":
-        raw = stdin.encode() if isinstance(stdin, str) else stdin
-        done = subprocess.run(
-            [sys.executable, "-m", "app", *arguments],
-            input=raw if raw is not None else b"",
-            capture_output=True,
-            env={**self.environment, **environment},
-            cwd=self.folder,
-            timeout=90,
-            check=False,
-        )
-        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+    def __call__(self, *arguments: str, stdin: str | bytes = b"", **environment: str) -> Ended:
+        self.calls += 1
+        told = self.folder / f"{self.calls:03d}.in"
+        told.write_bytes(stdin.encode() if isinstance(stdin, str) else stdin)
+        one = self.nursery.start(
+            "app.cli.main", arguments, environment={**self.environment, **environment}, folder=self.folder,
+            name=f"{self.calls:03d}", stdin=told, has_errors_apart=True,
+        )  # fmt: skip
+        code = one.wait(90)
+        return Ended(returncode=code, stdout=one.log.read_bytes().decode(), stderr=one.errors.read_bytes().decode())
+
+    def python(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start Python as a user does, with pipes for its two streams."""
+        return subprocess.Popen(
+            [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+            env=self.environment, cwd=self.folder, text=True,
+        )  # fmt: skip
 
 
 @pytest.fixture
-def shell(tmp_path: Path, redis_url: str) -> Shell:
-    return Shell(tmp_path, REDIS_URL=redis_url, DATABASE_URL=f"sqlite:///{tmp_path / 'journal.db'}")
+def shell(tmp_path: Path, redis_url: str, nursery: Nursery) -> Shell:
+    return Shell(tmp_path, nursery, REDIS_URL=redis_url, DATABASE_URL=f"sqlite:///{tmp_path / 'journal.db'}")
 
 
 @pytest.fixture
@@ -139,6 +155,14 @@ def test_a_conflict_is_told_and_changes_nothing(shell: Shell) -> None:
     assert done.returncode == 2
     assert shell("intents", "show", "a", "--json").stdout == before
     assert CONFLICT in BAD_INPUT.read_text()
+
+
+def test_python_m_app_is_the_same_command(shell: Shell) -> None:
+    with shell.python("-m", "app", "config", "hash") as process:
+        said, errors = process.communicate(timeout=60)
+    ended = shell("config", "hash")
+    assert (process.returncode, said, errors) == (ended.returncode, ended.stdout, ended.stderr)
+    assert ended.returncode == 0
 
 
 def test_an_empty_file_is_no_error_and_is_told(shell: Shell) -> None:
@@ -255,14 +279,7 @@ def test_ctrl_c_ends_a_wait_with_130_and_no_traceback(shell: Shell) -> None:
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import app.cli.waiting as w; w.WORDS_EVERY_S = 0\nfrom app.cli.main import main; main()"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", impatient, "intents", "wait", "--timeout", "60"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=shell.environment,
-        cwd=shell.folder,
-        text=True,
-    )
+    process = shell.python("-c", impatient, "intents", "wait", "--timeout", "60")
     assert process.stderr is not None
     assert "not finished yet" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
@@ -272,18 +289,12 @@ def test_ctrl_c_ends_a_wait_with_130_and_no_traceback(shell: Shell) -> None:
 
 def test_a_reader_that_goes_away_is_no_traceback(shell: Shell) -> None:
     shell("enqueue", "-", stdin="\n".join(json.dumps({**ORDER, "key": f"k-{n}"}) for n in range(1000)))
-    with subprocess.Popen(
-        [sys.executable, "-m", "app", "intents", "list", "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=shell.environment,
-        cwd=shell.folder,
-    ) as process:
+    with shell.python("-m", "app", "intents", "list", "--json") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        assert b"Traceback" not in process.stderr.read()
+        assert "Traceback" not in process.stderr.read()
 
 
 @pytest.mark.parametrize(
@@ -342,8 +353,8 @@ def test_the_summaries_are_those_of_the_commands() -> None:
     assert root.registered_callback is not None
 
 
-def test_embedded_stores_say_where_their_data_is(tmp_path: Path) -> None:
-    shell = Shell(tmp_path)
+def test_embedded_stores_say_where_their_data_is(tmp_path: Path, nursery: Nursery) -> None:
+    shell = Shell(tmp_path, nursery)
     home = f"data: {tmp_path / 'home'} (FILLONCE_HOME)"
     try:
         assert home in shell("enqueue", "-", stdin=json.dumps(ORDER)).stderr

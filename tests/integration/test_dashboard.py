@@ -23,8 +23,7 @@ SENDING = {"method": "POST", "path": "/fapi/v1/order"}
 
 
 @pytest.fixture
-def here(tmp_path: Path, redis_server: RedisServer, redis_url: str) -> Iterator[System]:
-    nursery = Nursery()
+def here(tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nursery) -> Iterator[System]:
     with (
         PaperProcess(tmp_path / "exchange", "--price", "BTCUSDT=20000") as exchange,
         system(
@@ -33,7 +32,6 @@ def here(tmp_path: Path, redis_server: RedisServer, redis_url: str) -> Iterator[
         ) as one,
     ):  # fmt: skip
         yield one
-    nursery.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

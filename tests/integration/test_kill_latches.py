@@ -121,9 +121,9 @@ def test_alerts_wait_for_the_keeper_and_are_no_work_of_a_queue(journal: Journal)
     ],
 )
 def test_journal_of_the_first_schema_goes_on_to_hold_what_it_held(
-    database_url: str, state: str, reason: str, source: str | None, monkeypatch: pytest.MonkeyPatch
+    empty_database_url: str, state: str, reason: str, source: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = Journal(database_url)
+    journal = Journal(empty_database_url)
     with monkeypatch.context() as first:  # as the first version made it
         upgrade = command.upgrade
         first.setattr(command, "upgrade", lambda config, _: upgrade(config, "0001"))

@@ -48,13 +48,6 @@ WALLETS = {Venue.USDM: "futures", Venue.SPOT: "spot"}
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    one = Nursery()
-    yield one
-    one.close()
-
-
-@pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PaperProcess]:
     """One account for all tests: each finds what those before have left there, and opens books of its own on it."""
     options = [f"--{word}" for word in ("price=BTCUSDT=20000", "price=ETHUSDT=1000", "limits=wide")]

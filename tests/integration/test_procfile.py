@@ -19,8 +19,7 @@ PROGRAMS = Path(sys.executable).parent
 
 
 @pytest.fixture
-def here(tmp_path: Path, redis_server: RedisServer, redis_url: str) -> Iterator[System]:
-    nursery = Nursery()
+def here(tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nursery) -> Iterator[System]:
     with (
         PaperProcess(tmp_path / "exchange", "--price", "BTCUSDT=20000") as exchange,
         system(
@@ -29,7 +28,6 @@ def here(tmp_path: Path, redis_server: RedisServer, redis_url: str) -> Iterator[
         ) as one,
     ):  # fmt: skip
         yield one
-    nursery.close()
 
 
 def test_honcho_runs_the_procfile_until_it_is_told_to_stop(here: System) -> None:

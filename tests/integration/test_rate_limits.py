@@ -24,13 +24,6 @@ from tests.support.system import System, system
 Opener = Callable[..., System]
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    one = Nursery()
-    yield one
-    one.close()
-
-
 @pytest.fixture
 def opener(tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nursery) -> Iterator[Opener]:
     opened = []

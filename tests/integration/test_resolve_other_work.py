@@ -32,13 +32,6 @@ AGAIN = Ruling(verdict=Verdict.RETRY, reason="the disk was full", by="anna")
 GIVEN_UP = Ruling(verdict=Verdict.NOT_EXECUTED, reason="done by hand", by="anna")
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    one = Nursery()
-    yield one
-    one.close()
-
-
 @pytest.fixture
 def here(
     tmp_path: Path, redis_server: RedisServer, redis_url: str, database_url: str, nursery: Nursery

@@ -28,13 +28,6 @@ Backup = Mapping[Table, Sequence[Mapping[str, Any]]]
 WHY = ("--reason", "disk lost; dump of noon", "--by", "anna")
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    one = Nursery()
-    yield one
-    one.close()
-
-
 @pytest.fixture
 def here(
     tmp_path: Path, redis_server: RedisServer, redis_url: str, database_url: str, nursery: Nursery

@@ -27,13 +27,6 @@ RQ = str(Path(sys.executable).parent / "rq")
 THROTTLED = {"action": "reply_instead", "canned": "503_throttled_1008", "match": {"method": "POST"}}
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    one = Nursery()
-    yield one
-    one.close()
-
-
 @pytest.fixture
 def here(tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nursery) -> Iterator[System]:
     url = f"sqlite:///{tmp_path / 'journal.db'}"

@@ -20,13 +20,6 @@ WORKERS = 4
 """Processes that wait for jobs in a system as configured by default: urgent, two on orders, and one for the books."""
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    one = Nursery()
-    yield one
-    one.close()
-
-
 @pytest.fixture
 def here(tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nursery) -> Iterator[System]:
     url = f"sqlite:///{tmp_path / 'journal.db'}"

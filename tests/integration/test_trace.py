@@ -16,13 +16,6 @@ from tests.support.system import System, system
 SENDING = {"method": "POST", "path": "/fapi/v1/order"}
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    one = Nursery()
-    yield one
-    one.close()
-
-
 @pytest.fixture
 def here(
     tmp_path: Path, redis_server: RedisServer, redis_url: str, database_url: str, nursery: Nursery

@@ -13,11 +13,11 @@ from tests.support.system import System, system
 
 
 @pytest.fixture
-def both(tmp_path: Path, redis_server: RedisServer, redis_url: str) -> Iterator[tuple[System, System]]:
+def both(
+    tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nursery
+) -> Iterator[tuple[System, System]]:
     """Two installations of the same account label and mode, each with its own journal, on one Redis."""
-    nursery = Nursery()
     with ExitStack() as stack:
-        stack.callback(nursery.close)
 
         def one(name: str) -> System:
             exchange = stack.enter_context(PaperProcess(tmp_path / f"{name}-exchange", "--price", "BTCUSDT=20000"))

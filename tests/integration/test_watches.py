@@ -21,8 +21,7 @@ from workers.redis_watch import RedisWatch
 
 
 @pytest.fixture
-def here(tmp_path: Path, redis_server: RedisServer, redis_url: str) -> Iterator[System]:
-    nursery = Nursery()
+def here(tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nursery) -> Iterator[System]:
     with (
         PaperProcess(tmp_path / "exchange", "--price", "BTCUSDT=20000") as exchange,
         system(
@@ -31,7 +30,6 @@ def here(tmp_path: Path, redis_server: RedisServer, redis_url: str) -> Iterator[
         ) as one,
     ):  # fmt: skip
         yield one
-    nursery.close()
 
 
 @pytest.fixture

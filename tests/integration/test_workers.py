@@ -36,13 +36,6 @@ RQ = str(Path(sys.executable).parent / "rq")
 SENDING = {"method": "POST", "path": "/fapi/v1/order"}
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    one = Nursery()
-    yield one
-    one.close()
-
-
 @pytest.fixture
 def here(tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nursery) -> Iterator[System]:
     url = f"sqlite:///{tmp_path / 'journal.db'}"

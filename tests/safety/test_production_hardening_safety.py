@@ -157,8 +157,9 @@ def journaled(here: System) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("config", [CONFIG, OBSERVE, OFF], ids=["enforce", "observe", "off"])
-def test_flags_of_gates_and_metrics_change_no_row_of_an_order_that_they_let_pass(config: str, tmp_path: Path) -> None:
-    nursery = Nursery()
+def test_flags_of_gates_and_metrics_change_no_row_of_an_order_that_they_let_pass(
+    config: str, tmp_path: Path, nursery: Nursery
+) -> None:
     server = RedisServer(tmp_path / "redis").start()
     try:
         with (
@@ -181,7 +182,6 @@ def test_flags_of_gates_and_metrics_change_no_row_of_an_order_that_they_let_pass
             counted = here.installation.redis.keys("metrics:*")
             assert bool(counted) == (config is not OFF)
     finally:
-        nursery.close()
         server.kill()
 
 
@@ -233,10 +233,9 @@ def gates_met(here: System) -> dict[str, bool]:
     ids=["enforce", "metrics-off", "observe"],
 )
 def test_which_gates_an_order_meets_does_not_change_with_metrics_or_observing(
-    config: str, blocks: bool, tmp_path: Path
+    config: str, blocks: bool, tmp_path: Path, nursery: Nursery
 ) -> None:
     """Counting decides nothing; observing lets an order pass breaker and limits, which it meets all the same."""
-    nursery = Nursery()
     server = RedisServer(tmp_path / "redis").start()
     try:
         with (
@@ -253,7 +252,6 @@ def test_which_gates_an_order_meets_does_not_change_with_metrics_or_observing(
             assert gates_met(here) == {**ALWAYS_BLOCKS, "breaker": blocks, "rate": blocks}
             assert exchange.truth()["orders"] == []
     finally:
-        nursery.close()
         server.kill()
 
 

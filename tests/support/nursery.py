@@ -4,14 +4,16 @@ Run as a program it reads commands, one JSON line each, and answers with one. It
 the test run.
 """
 
+import atexit
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,12 +28,13 @@ MODULES = (
 
 
 class Process:
-    """One process; what it writes goes to `log`."""
+    """One process; what it writes goes to `log`, and on stderr to `errors`, which may be the same file."""
 
-    def __init__(self, nursery: "Nursery", name: str, pid: int, log: Path) -> None:
+    def __init__(self, nursery: "Nursery", name: str, pid: int, *, log: Path, errors: Path) -> None:
         self.name = name
         self.pid = pid
         self.log = log
+        self.errors = errors
         self._nursery = nursery
         self._code: int | None = None
 
@@ -72,7 +75,7 @@ class Process:
 
 
 class Nursery:
-    """The process that starts the others. One per test run is enough."""
+    """The process that starts the others. One per test process is enough: see `shared`."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -82,15 +85,24 @@ class Nursery:
         )  # fmt: skip
 
     def start(
-        self, module: str, arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path, name: str
+        self,
+        module: str,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        name: str,
+        stdin: Path | None = None,
+        has_errors_apart: bool = False,
     ) -> Process:
-        """Run `main` of `module` in a new process, in `folder`, with nothing but `arguments` and `environment`."""
+        """Run `module` in a new process, in `folder`, with nothing but `arguments`, `environment` and `stdin`."""
         log = folder / f"{name}.log"
+        errors = folder / f"{name}.err" if has_errors_apart else log
         command = {
             "do": "start", "module": module, "arguments": list(arguments), "environment": dict(environment),
-            "folder": str(folder), "log": str(log),
+            "folder": str(folder), "stdin": str(stdin or os.devnull), "stdout": str(log), "stderr": str(errors),
         }  # fmt: skip
-        return Process(self, name, self.ask(command)["pid"], log)
+        return Process(self, name, self.ask(command)["pid"], log=log, errors=errors)
 
     def ask(self, command: Mapping[str, Any]) -> Any:
         """Give a command and return its answer."""
@@ -109,16 +121,27 @@ class Nursery:
         self._process.wait(20)
 
 
+@cache
+def shared() -> Nursery:
+    """Return the nursery of this process, which is started when somebody first asks and ends with it."""
+    one = Nursery()
+    atexit.register(one.close)
+    return one
+
+
 def _work(command: Mapping[str, Any]) -> int:
-    log = os.open(command["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (log, 1), (log, 2)):
-        os.dup2(source, target)
+    os.dup2(os.open(command["stdin"], os.O_RDONLY), 0)
+    for name, target in (("stdout", 1), ("stderr", 2)):
+        os.dup2(os.open(command[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), target)
     os.chdir(command["folder"])
     os.environ.clear()
     os.environ.update(command["environment"])
     sys.argv = [command["module"], *command["arguments"]]
-    code: int | None = import_module(command["module"]).main()
+    module = import_module(command["module"])
+    if not hasattr(module, "main"):  # a package, as `python -m` runs it
+        runpy.run_module(command["module"], run_name="__main__", alter_sys=True)
+        return 0
+    code: int | None = module.main()
     return code or 0
 
 

@@ -3,15 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
 import requests
 
-from tests.support.redis_server import die_with_parent
+from tests.support.nursery import Process, shared
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY, SECRET = "paper", "paper-secret"
@@ -25,7 +24,8 @@ class PaperProcess:
         self.url = ""
         self._options = options
         self._port = 0
-        self._process: subprocess.Popen[str] | None = None
+        self._starts = 0
+        self._process: Process | None = None
         self._session = requests.Session()
         # Loopback only: no proxy of the environment is asked.
         self._session.trust_env = False
@@ -39,20 +39,28 @@ class PaperProcess:
     def start(self) -> Self:
         """Start it and return once it listens."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "app.exchange.paper", "--data", str(self.folder / "data"), "--history", "1"]
-        with (self.folder / "exchange.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, "--port", str(self._port), *self._options],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                preexec_fn=die_with_parent(),  # noqa: PLW1509 - one libc call, prepared beforehand
-            )  # fmt: skip
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, f"the exchange did not start: {(self.folder / 'exchange.log').read_text()[-2000:]}"
-        told = json.loads(line)
+        self._starts += 1
+        self._process = shared().start(
+            "app.exchange.paper",
+            ["--data", str(self.folder / "data"), "--history", "1", "--port", str(self._port), *self._options],
+            environment={**os.environ, "PYTHONPATH": str(ROOT)}, folder=self.folder, name=f"exchange-{self._starts}",
+        )  # fmt: skip
+        told = self._told(self._process)
         self.url, self._port = told["url"], told["port"]
         return self
+
+    @staticmethod
+    def _told(process: Process) -> Any:
+        """Return what the exchange tells once it listens, which is a line of JSON."""
+        deadline = time.monotonic() + 60
+        while True:
+            lines = process.words().splitlines(keepends=True) if process.log.exists() else []
+            for line in lines:
+                if line.startswith("{") and line.endswith("\n"):
+                    return json.loads(line)
+            assert process.poll() is None, f"the exchange did not start: {process.tail()}"
+            assert time.monotonic() < deadline, f"the exchange did not listen: {process.tail()}"
+            time.sleep(0.005)
 
     def kill(self) -> None:
         """SIGKILL; the account survives in its log."""
@@ -98,8 +106,6 @@ class PaperProcess:
         return sum((Decimal(order["executed"]) for order in self.orders_of(client_order_id)), Decimal(0))
 
     def _end(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
+        if self._process is not None:
+            self._process.signal(number)
             self._process.wait(20)
-        if self._process is not None and self._process.stdout is not None:
-            self._process.stdout.close()

@@ -55,10 +55,10 @@ class Postgres:
         return f"postgresql+psycopg://postgres@/{database}?host={self._folder}"
 
     @contextlib.contextmanager
-    def fresh_database(self) -> Iterator[str]:
-        """Yield the URL of a new, empty database; drop it afterwards, whoever is still connected."""
+    def fresh_database(self, *, template: str = "template1") -> Iterator[str]:
+        """Yield the URL of a new database, empty or a copy of `template`; drop it afterwards, whoever is connected."""
         name = f"t_{uuid.uuid4().hex}"
-        self._execute(f"CREATE DATABASE {name}")
+        self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
             yield self.url(name)
         finally:

@@ -20,6 +20,7 @@ from app.journal.rows import AttemptRow, IntentRow
 from app.producer import Producer, Status, Submission
 from app.settings import load_settings
 from app.wiring import Installation, open_installation
+from tests.support import migrated
 from tests.support.checker import Checker
 from tests.support.nursery import Nursery, Process
 from tests.support.paper_process import KEY, SECRET, PaperProcess
@@ -222,7 +223,13 @@ def system(
     config: str = CONFIG,
     **environment: str,
 ) -> Iterator[System]:
-    """Yield an installation without any process yet; ends those that are running afterwards."""
+    """Yield an installation without any process yet; ends those that are running afterwards.
+
+    A journal on SQLite that does not exist has its tables from the start. Who asks how they are made has other tests.
+    """
+    scheme, _, file = database_url.partition(":///")
+    if scheme == "sqlite" and not Path(file).exists():
+        migrated.sqlite_url(Path(file))
     (folder / "config").mkdir(parents=True)
     (folder / "config" / "config.yaml").write_text(config)
     (folder / "config" / "policy.yaml").write_text(POLICY)
