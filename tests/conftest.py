@@ -11,8 +11,15 @@ import pytest
 
 from tests.support import migrated
 from tests.support.nursery import Nursery, shared
+from tests.support.order import longest_first
 from tests.support.postgres import Postgres
 from tests.support.redis_server import RedisServer
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    items[:] = longest_first(items, processes=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
 @pytest.fixture(scope="session")

@@ -1,18 +1,17 @@
 """`fillonce circuit advise` over a journal with a storm in it, on both databases: told, and nothing changed."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, func, insert, select
 
 from app.clock import SystemClock
-from app.journal import attempt_history, meta, migrate, schema
+from app.journal import meta, migrate, schema
 from app.journal.engine import Journal
+from tests.support.nursery import Nursery, Process
 
 CALLS, STORM, EVERY_MS = 400, range(120, 180), 1_000
 
@@ -54,23 +53,32 @@ def fill(connection: Connection) -> None:
     connection.execute(insert(schema.attempts), attempts)
 
 
-def advise(journal: Journal, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    url = journal.url.render_as_string(hide_password=False)
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("FILLONCE", "REDIS"))},
-        "DATABASE_URL": url, "TRADING_MODE": "paper", "FILLONCE_HOME": str(folder),
-    }  # fmt: skip
-    return subprocess.run(
-        [sys.executable, "-m", "app", "circuit", "advise", *arguments],
-        env=environment, capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adviser:
+    """Runs `fillonce circuit advise` on a journal."""
+
+    nursery: Nursery
+    journal: Journal
+    folder: Path
+
+    def __call__(self, name: str, *arguments: str) -> Process:
+        environment = {
+            "DATABASE_URL": self.journal.url.render_as_string(hide_password=False), "TRADING_MODE": "paper",
+            "FILLONCE_HOME": str(self.folder),
+        }  # fmt: skip
+        one = self.nursery.start(
+            "app.cli.main", ["circuit", "advise", *arguments], environment=environment, folder=self.folder, name=name,
+            has_errors_apart=True,
+        )  # fmt: skip
+        assert one.wait() == 0, one.errors.read_text()
+        return one
 
 
 def test_storm_is_replayed_at_four_settings_and_nothing_is_changed(
-    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    journal: Journal, tmp_path: Path, nursery: Nursery
 ) -> None:
-    monkeypatch.setattr(attempt_history, "PAGE", 50)
-    found = {one["job_type"]: one for one in map(json.loads, advise(journal, tmp_path, "--json").stdout.splitlines())}
+    advise = Adviser(nursery=nursery, journal=journal, folder=tmp_path)
+    found = {one["job_type"]: one for one in map(json.loads, advise("json", "--json").words().splitlines())}
     opening = found["order_usdm"]
     assert (opening["calls"], opening["failures"], opening["longest_row"]) == (396, 60, 180)
     assert (opening["median_percent"], opening["max_percent"]) == (0, 100)
@@ -81,9 +89,9 @@ def test_storm_is_replayed_at_four_settings_and_nothing_is_changed(
     assert by_name["present"]["opened"] == 1
     assert opening["recommended"] == "present"
     assert (found["reduce_usdm"]["calls"], found["reduce_usdm"]["recommended"]) == (4, None)
-    table = advise(journal, tmp_path)
-    assert "order_usdm   present             50            9       1" in table.stdout
-    assert "reduce_usdm: too little to go by: 4 calls" in table.stderr
-    assert advise(journal, tmp_path, "--since", "5m", "--json").stdout == ""
+    table = advise("table")
+    assert "order_usdm   present             50            9       1" in table.words()
+    assert "reduce_usdm: too little to go by: 4 calls" in table.errors.read_text()
+    assert advise("lately", "--since", "5m", "--json").words() == ""
     with journal.read() as connection:
         assert connection.execute(select(func.count()).select_from(schema.audit)).scalar() == 0

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +21,7 @@ from app.journal import migrate, schema
 from app.journal.engine import Journal
 from app.producer import CONFLICT, MAX_BATCH, NOT_DELIVERED, Producer, Status, Submission, Terms, submit
 from app.wiring import connect_redis
+from tests.support.nursery import Nursery
 from tests.support.redis_server import RedisServer, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -252,7 +251,7 @@ def test_a_journal_that_is_down_accepts_nothing(redis: Redis) -> None:
 
 
 def test_four_processes_that_enqueue_the_same_file_take_each_intent_once(
-    journal: Journal, database_url: str, redis_url: str, tmp_path: Path
+    journal: Journal, database_url: str, redis_url: str, tmp_path: Path, nursery: Nursery
 ) -> None:
     lines = [order(f"k-{number}") for number in range(200)]
     texts = [intent.model_dump_json(exclude_none=True) for intent in lines]
@@ -263,20 +262,15 @@ def test_four_processes_that_enqueue_the_same_file_take_each_intent_once(
         path = tmp_path / f"{number}.jsonl"
         path.write_text("\n".join(content))
         processes.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "app", "enqueue", str(path)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=environment(database_url, redis_url, tmp_path),
-                cwd=ROOT,
-                text=True,
+            nursery.start(
+                "app.cli.main", ["enqueue", str(path)], environment=environment(database_url, redis_url, tmp_path),
+                folder=tmp_path, name=f"enqueue-{number}", has_errors_apart=True,
             )
-        )
+        )  # fmt: skip
     accepted: Counter[str] = Counter()
     for process in processes:
-        out, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-        answers = [json.loads(line) for line in out.splitlines()]
+        assert process.wait(120) == 0, process.errors.read_text()
+        answers = [json.loads(line) for line in process.words().splitlines()]
         assert len(answers) == 200
         assert {answer["status"] for answer in answers} <= {"accepted", "duplicate"}
         accepted.update(answer["key"] for answer in answers if answer["status"] == "accepted")

@@ -3,8 +3,6 @@
 import contextlib
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -506,31 +504,6 @@ def test_drill_is_refused_while_the_switch_is_on_and_changes_nothing(here: Syste
     assert standing(here) == before
 
 
-VICTIM = """
-import os, signal, sys
-from dataclasses import dataclass, replace
-from app.clock import SystemClock
-from app.composition import compose, open_here
-from app.execution import drill
-from app.job_safety.faults import FaultPoint, Faults
-
-point, times = sys.argv[1], int(sys.argv[2])
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deadly(Faults):
-    seen: list
-
-    def hit(self, at):
-        if at == FaultPoint(point):
-            self.seen.append(at)
-            if len(self.seen) == times:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-context = compose(open_here(SystemClock()), "victim")
-drill.hold(replace(context, faults=Deadly(seen=[])), context.kill, by="anna", reason="test")
-"""
-
-
 @pytest.mark.parametrize(
     ("point", "times", "left"),
     [
@@ -544,12 +517,11 @@ def test_drill_that_is_killed_half_way_is_undone_by_the_keeper(
 ) -> None:
     anywhere.installation.redis.set(KEY, "false")
     before = standing(anywhere)
-    environment = {**anywhere.environment, "PYTHONPATH": str(ROOT)}
-    died = subprocess.run(
-        [sys.executable, "-c", VICTIM, point, str(times)], env=environment, cwd=anywhere.folder, capture_output=True,
-        text=True, timeout=60, check=False,
+    died = anywhere.nursery.start(
+        "tests.support.drill_victim", [point, str(times)], environment=anywhere.environment, folder=anywhere.folder,
+        name="victim",
     )  # fmt: skip
-    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert died.wait() == -signal.SIGKILL, died.tail()
     assert latches(anywhere) == {"drill": left}
     key = anywhere.installation.redis.get(KEY)
     assert (key or b"").startswith(b"drill:") == (point == "before_admission" and times == 2)

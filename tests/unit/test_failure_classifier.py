@@ -457,6 +457,7 @@ texts = st.one_of(
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda x: st.lists(x) | st.dictionaries(st.text(), x),
+    max_leaves=8,  # every shape and nesting; large ones cost their making and meet no other line
 )
 bodies = st.one_of(
     st.fixed_dictionaries({}, optional={"code": codes, "msg": texts | json_values, "orderId": st.integers()}).map(
