@@ -1,5 +1,6 @@
 """What the exporter asks the journal: by indexes only, whatever is finished, on both databases; counts that hold."""
 
+import contextlib
 import re
 from collections.abc import Iterator
 
@@ -14,6 +15,8 @@ from app.journal.engine import Journal
 from app.journal.intents import NewIntent
 from app.journal.rows import IntentRow
 from app.journal.tallies import Tally
+from tests.support import migrated
+from tests.support.postgres import Postgres
 
 NOW_MS = 1_795_725_870_000
 FINISHED = 5_000
@@ -97,15 +100,28 @@ SCAN = re.compile(
 )
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journal]:
+    """A journal with a long past, of which plans are asked; nobody writes to it."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "sqlite":
+            url = migrated.sqlite_url(tmp_path_factory.mktemp("filled") / "journal.db")
+        else:
+            server: Postgres = request.getfixturevalue("postgres_server")
+            template: str = request.getfixturevalue("journal_template")
+            url = stack.enter_context(server.fresh_database(template=template))
+        opened = Journal(url)
+        stack.callback(opened.close)
+        with opened.write() as connection:
+            fill(connection)
+            connection.execute(text("ANALYZE"))
+        yield opened
+
+
 @pytest.mark.parametrize("name", sorted(measures.queries(now_ms=NOW_MS)))
-def test_question_of_a_scrape_is_answered_from_an_index_over_what_is_open_or_recent(
-    journal: Journal, name: str
-) -> None:
+def test_question_of_a_scrape_is_answered_from_an_index_over_what_is_open_or_recent(filled: Journal, name: str) -> None:
     """Partial indexes hold nothing that is finished (or never retried), so that reading one of them whole is fine."""
-    with journal.write() as connection:
-        fill(connection)
-        connection.execute(text("ANALYZE"))
-    with journal.read() as connection:
+    with filled.read() as connection:
         told = plan(connection, measures.queries(now_ms=NOW_MS)[name])
     assert SCAN.search(told) is None, told
     assert INDEXES[name] in told, told
@@ -318,10 +334,7 @@ def test_history_is_filtered_by_time_type_class_and_retry(journal: Journal) -> N
     assert keys(only_retries=True) == [("a", 2, "OPEN")]
 
 
-def test_page_of_the_history_is_read_by_its_index(journal: Journal) -> None:
-    with journal.write() as connection:
-        fill(connection)
-        connection.execute(text("ANALYZE"))
-    with journal.read() as connection:
+def test_page_of_the_history_is_read_by_its_index(filled: Journal) -> None:
+    with filled.read() as connection:
         query = attempt_history.page_query(Wanted(since_ms=NOW_MS - 60_000), None, newest_first=False, size=100)
         assert "attempts_by_time" in plan(connection, query)

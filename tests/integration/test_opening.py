@@ -12,7 +12,6 @@ import pytest
 
 from app.books import handlers
 from app.books.check import check_books
-from app.composition import compose
 from app.exchange.models import PinnedOrder
 from app.execution import opening
 from app.execution.context import ExecutionContext
@@ -138,13 +137,10 @@ def here(
 
 
 @pytest.fixture
-def newcomer(here: System) -> Iterator[Newcomer]:
-    context = compose(here.installation, "newcomer")
-    one = Newcomer(here=here, context=context)
+def newcomer(here: System) -> Newcomer:
+    one = Newcomer(here=here, context=here.context("newcomer"))
     one.pass_time(10 * LAG_MS)
-    yield one
-    context.record.close()  # or the next test counts what is still on its way
-    context.gateway.close()
+    return one
 
 
 @pytest.mark.parametrize(("venue", "lagging"), LAGGING)
@@ -262,7 +258,7 @@ def test_order_waits_until_the_books_are_open_and_holds_up_nobody(newcomer: Newc
 def test_two_processes_that_watch_one_account_book_its_opening_once(
     newcomer: Newcomer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = compose(newcomer.here.installation, "other")
+    other = newcomer.here.context("other")
     for context in (newcomer.context, other):
         with pytest.raises(opening.AccountMovesError):
             opening.ensure_open(context, Venue.USDM)
@@ -282,13 +278,12 @@ def test_two_processes_that_watch_one_account_book_its_opening_once(
     other.record.close()
     assert newcomer.counted()["venue_opened"] == 1
     assert newcomer.differences(Venue.USDM) == []
-    other.gateway.close()
 
 
 def test_order_that_another_process_sent_after_the_opening_is_no_reason_to_look_on(
     newcomer: Newcomer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = compose(newcomer.here.installation, "other")
+    other = newcomer.here.context("other")
     for context in (newcomer.context, other):
         with pytest.raises(opening.AccountMovesError):
             opening.ensure_open(context, Venue.USDM)
@@ -306,7 +301,6 @@ def test_order_that_another_process_sent_after_the_opening_is_no_reason_to_look_
     other.record.close()
     assert "account_moves" not in newcomer.counted()
     assert newcomer.differences(Venue.USDM) == []
-    other.gateway.close()
 
 
 def test_process_that_dies_while_it_watches_costs_a_new_wait_and_nothing_else(newcomer: Newcomer) -> None:
@@ -345,7 +339,7 @@ def test_last_trade_of_a_symbol_counts_however_long_ago_it_was(newcomer: Newcome
 
 def test_reconciler_leaves_a_venue_alone_that_another_process_reads_and_looks_again_soon(newcomer: Newcomer) -> None:
     here, context = newcomer.here, newcomer.context
-    other = compose(here.installation, "worker")
+    other = here.context("worker")
     held = {venue: other.admission.ask("opening", venue.value, kind=EffectKind.BOOK) for venue in Venue}
     opener = Opener(context)
     opener.step()

@@ -164,18 +164,23 @@ class System:
         """Wait until these intents are finished and booked; return their rows."""
 
         def look() -> list[IntentRow] | None:
-            rows = [self.row(key) for key in keys]
+            with self.installation.journal.read() as connection:
+                rows = [intents.load(connection, key) for key in keys]
             done = all(row.state in TERMINAL_STATES and row.booked_at_ms is not None for row in rows)
             return rows if done else None
 
         return self.until(look, f"{', '.join(keys)} to be booked", timeout_s=timeout_s)
 
     def until(self, look: Callable[[], T | None], what: str, *, timeout_s: int = 60) -> T:
-        """Poll until `look` finds something; fail with the logs' tails if it does not."""
-        deadline = time.monotonic() + timeout_s
+        """Poll until `look` finds something; fail with the logs' tails if it does not.
+
+        Less often the longer it takes: what is waited for needs the processor too.
+        """
+        started = time.monotonic()
         while not (found := look()):
-            assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}\n{self._report()}"
-            time.sleep(0.02)
+            waited_s = time.monotonic() - started
+            assert waited_s < timeout_s, f"waited {timeout_s} s for {what}\n{self._report()}"
+            time.sleep(min(0.02 + waited_s / 20, 0.1))
         return found
 
     def problems(self, *, expected_alarms: tuple[str, ...] = ()) -> list[str]:
