@@ -64,7 +64,7 @@ peers: $(INSTALLED) ## kill workers of other job queues and of ours, side by sid
 	@.venv/bin/python -m bench.peers $(ARGS)
 
 .PHONY: bench
-bench: $(INSTALLED) ## measure jobs per second beside RQ, Celery and Huey (5 minutes; Linux)
+bench: $(INSTALLED) ## measure speed beside RQ, Celery, Huey and DBOS (10 minutes; ARGS=--publish; Linux)
 	@.venv/bin/python -m bench.throughput $(ARGS)
 
 .PHONY: recovery

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
-PAGE: Final = ROOT / "docs" / "explanation" / "peers.md"
+EXPLANATION: Final = ROOT / "docs" / "explanation"
+PAGE: Final = EXPLANATION / "peers.md"
 
 
 def write_json(name: str, result: Mapping[str, object]) -> Path:
@@ -19,14 +20,18 @@ def write_json(name: str, result: Mapping[str, object]) -> Path:
     return path
 
 
-def write_page(name: str, lines: Sequence[str]) -> None:
-    """Replace what stands between the marks of `name` in the page."""
+def write_page(name: str, lines: Sequence[str], page: Path = PAGE) -> None:
+    """Replace what stands between the marks of `name` in the page.
+
+    Raises:
+        ValueError: the page has no such marks; it is left as it is.
+    """
     begin, end = f"<!-- {name}: begin, written by its command -->", f"<!-- {name}: end -->"
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
     old, _, after = rest.partition(end)
     if not old:
-        raise ValueError(f"{PAGE.name} has no place for {name}")
-    PAGE.write_text("\n".join([f"{before}{begin}", "", *lines, "", f"{end}{after}"]), encoding="utf-8")
+        raise ValueError(f"{page.name} has no place for {name}")
+    page.write_text("\n".join([f"{before}{begin}", "", *lines, "", f"{end}{after}"]), encoding="utf-8")
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

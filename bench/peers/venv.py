@@ -10,6 +10,8 @@ from bench.output import ROOT
 FOLDER: Final = ROOT / "var" / "peers-venv"
 PINNED: Final = (
     "rq==2.12.0", "celery[redis]==5.7.0", "dramatiq==2.2.1", "huey==3.5.4", "redis==8.1.0", "kombu==5.7.0",
+    # boto3: Powertools imports it whatever its records are kept in. matplotlib draws the plots.
+    "aws-lambda-powertools==3.37.0", "boto3==1.44.8", "dbos==3.4.0", "psycopg[binary]==3.3.9", "matplotlib==3.11.2",
 )  # fmt: skip
 PYTHON: Final = FOLDER / "bin" / "python"
 

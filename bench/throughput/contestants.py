@@ -1,8 +1,7 @@
-"""Who is measured, how its workers are started, and when one of its orders counts as done."""
+"""One queue with its own Redis, sink, database and workers: started, measured, stopped."""
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Self
 
 from redis import Redis
 
@@ -19,103 +18,137 @@ from app.clock import SystemClock
 from app.embedded.redis_server import ensure_redis, stop_redis
 from bench.output import ROOT
 from bench.peers import venv
+from bench.postgres import PostgresServer
+from bench.throughput import cpu
+from bench.throughput.feed import Feed
+from bench.throughput.journals import Journal, Postgres, Sqlite
+from bench.throughput.plan import Entry
+from bench.throughput.results import Delays, Enqueued, Run
+from bench.throughput.tally import Tally
 
 WARM_UP: Final = 30
-LONGEST_S: Final = 60
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """A queue and its way to run a worker. `{bin}` is the folder of its Python, `{redis}` the address of Redis."""
-
-    letter: str
-    name: str
-    module: str
-    command: Sequence[str]
-    is_ours: bool = False
-    database: str | None = None
-    """For ours: None is SQLite, else the URL of a PostgreSQL server."""
-
-
-_RQ: Final = ("{bin}/rq", "worker", "--quiet", "-u", "{redis}")
-_CELERY: Final = (
-    "{bin}/celery", "-A", "bench.throughput.on_celery", "worker", "--concurrency", "1", "-l", "ERROR",
-    "--without-gossip", "--without-mingle", "--without-heartbeat", "-n", "w{n}@%h",
-)  # fmt: skip
-_HUEY: Final = ("{bin}/huey_consumer", "bench.throughput.on_huey.huey", "-w", "1", "-q")
-_OURS: Final = ("{bin}/fillonce", "worker", "orders")
-
-KINDS: Final = (
-    Kind(letter="a", name="RQ SimpleWorker", module="rq", command=(*_RQ, "-w", "rq.SimpleWorker", "bench")),
-    Kind(letter="b", name="RQ Worker (forks)", module="rq", command=(*_RQ, "bench")),
-    Kind(letter="c", name="Celery", module="celery", command=_CELERY),
-    Kind(letter="d", name="Huey", module="huey", command=_HUEY),
-    Kind(letter="g", name="fillonce on SQLite", module="fillonce", command=_OURS, is_ours=True),
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """What one run took. Times in seconds, per job where it says so."""
-
-    jobs_per_s: float
-    cpu_ms_per_job: float
-    commands_per_job: float
-    reads_per_job: float
+LONGEST_S: Final = 45
+LOOK_S: Final = 0.002
+BOOKED_LOOK_S: Final = 0.02
+SETTLE_S: Final = 0.05
+"""Between the last order of a run and the next step: what follows an outcome (RQ's books, a guard) goes through."""
 
 
 @dataclass(slots=True)
 class Contestant:
-    """One queue with its own Redis, sink and workers, in a folder of its own."""
+    """One entry of the plan, in a folder of its own."""
 
-    kind: Kind
+    entry: Entry
     folder: Path
-    workers: int
+    server: PostgresServer | None
     _environment: dict[str, str] = field(default_factory=dict)
-    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _books: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _sink: subprocess.Popen[bytes] | None = None
     _redis: Redis | None = None
+    _redis_pid: int = 0
     _log: IO[bytes] | None = None
-    _sent: int = 0
+    _feed: Feed | None = None
+    _tally: Tally | None = None
+    _database: Sqlite | Postgres | None = None
+    _journal: Journal | None = None
 
     def start(self) -> None:
-        """Start everything, and wait until the warm-up is through."""
+        """Start everything, and wait until the warm-up is through.
+
+        Raises:
+            TimeoutError: it does not get through.
+        """
         self.folder.mkdir(parents=True)
         self._log = (self.folder / "log").open("ab")
-        port_file = self.folder / "port"
-        self._sink = subprocess.Popen([sys.executable, "-m", "bench.throughput.sink", str(port_file)], cwd=ROOT)
-        port = _wait(lambda: port_file.exists() and port_file.read_text(encoding="ascii"), "the sink")
-        url = ensure_redis(self.folder / "redis", SystemClock()).url
-        self._redis = Redis.from_url(url)
-        self._environment = {"REDIS_URL": url, "SINK_URL": f"http://127.0.0.1:{port}"} | self._ours(port)
-        for number in range(self.workers):
-            self._processes.append(self._spawn(number))
-        self._fill(WARM_UP)
-        _wait(lambda: self._done() >= WARM_UP, f"{self.kind.name} to warm up; see {self.folder / 'log'}")
+        port = self._start_sink() if self.entry.workers else "9"
+        endpoint = ensure_redis(self.folder / "redis", SystemClock())
+        self._redis, self._redis_pid = Redis.from_url(endpoint.url), endpoint.pid
+        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), "REDIS_URL": endpoint.url}
+        self._environment |= {"SINK_URL": f"http://127.0.0.1:{port}", **self._own(port)}
+        for number in range(self.entry.workers):
+            self._workers.append(self._spawn(self.entry.kind.command, number))
+        if self.entry.kind.is_ours and self.entry.workers == 1:
+            self._books.append(self._spawn(("{bin}/python", "-m", "bench.throughput.books"), 0))
+        if self.entry.kind.tells_ready:
+            self._wait((self.folder / "dbos-ready").exists, "get ready")
+        self._feed = Feed(self._python, self.entry.kind.module, self._environment, self.folder, self._log)
+        self._feed.fill(WARM_UP)
+        if self.entry.workers:
+            self._wait(lambda: self._done_count() >= self._fed.sent, "warm up")
+            self._drain()
 
     def measure(self, jobs: int) -> Run:
-        """Have `jobs` jobs wait, let the workers go, and measure until the last is done."""
-        assert self._redis is not None
-        self._signal(signal.SIGSTOP)
-        try:
-            self._fill(jobs)
-        finally:
-            before, stats = _cpu_s(self._processes), self._stats()
-            started = time.perf_counter()
-            self._signal(signal.SIGCONT)
-        _wait(lambda: self._done() >= self._sent, f"{self.kind.name} to finish; see {self.folder / 'log'}")
-        took_s = time.perf_counter() - started
-        after = self._stats()
+        """Have `jobs` jobs wait, let the workers go, and measure until the last one's outcome is where it belongs."""
+        with _Stopped([*self._workers, *self._books]) as held:
+            self._fed.fill(jobs)
+            before = self._spent()
+            started_s = time.perf_counter()
+            held.release(self._workers)
+            self._wait(self._is_through, "finish a run")
+            took_s = time.perf_counter() - started_s
+            time.sleep(SETTLE_S)
+            spent = {name: (value - before[name]) / jobs for name, value in self._spent().items()}
+        self._drain()
         return Run(
             jobs_per_s=jobs / took_s,
-            cpu_ms_per_job=(_cpu_s(self._processes) - before) / jobs * 1000,
-            commands_per_job=(after["total_commands_processed"] - stats["total_commands_processed"]) / jobs,
-            reads_per_job=(after["total_reads_processed"] - stats["total_reads_processed"]) / jobs,
+            cpu_ms_per_job=spent["workers_s"] * 1000,
+            server_cpu_ms_per_job=spent["servers_s"] * 1000,
+            commands_per_job=spent["commands"],
+            reads_per_job=spent["reads"],
         )
+
+    @property
+    def books(self) -> bool:
+        """Whether its orders are booked, too."""
+        return bool(self._books)
+
+    def measure_booked(self, jobs: int) -> float:
+        """Return the orders per second when all queues are worked on, an order counting when it is booked."""
+        with _Stopped([*self._workers, *self._books]) as held:
+            self._fed.fill(jobs)
+            started_s = time.perf_counter()
+            held.release([*self._workers, *self._books])
+            self._drain()
+            return jobs / (time.perf_counter() - started_s)
+
+    def count_commits(self, jobs: int) -> float | None:
+        """Return how often a job commits to the database; None: it has none."""
+        if self._database is None:
+            return None
+        time.sleep(1.0)  # whatever follows booking is through
+        with _Stopped([*self._workers, *self._books]) as held:
+            count = self._database.commit_counter()
+            self._fed.fill(jobs)
+            before = count()
+            held.release(self._workers)
+            self._wait(self._is_through, "finish what is counted")
+            time.sleep(SETTLE_S * 4)
+            found = (count() - before) / jobs
+        self._drain()
+        return found
+
+    def measure_delays(self, jobs: int, per_s: int) -> Delays:
+        """Enqueue so many a second on an idle system; return how long each took to the exchange."""
+        with _Stopped(self._books):
+            told = self._fed.paced(jobs, per_s)
+            self._wait(self._is_through, "finish what was paced")
+        self._drain()
+        arrived: dict[str, float] = self._ask_sink("arrived")
+        return Delays(
+            from_begin_s=[arrived[name] - began for name, began, _ in told],
+            from_end_s=[arrived[name] - ended for name, _, ended in told],
+        )
+
+    def measure_enqueue(self, singly: int, batch: int) -> Enqueued:
+        """Enqueue with nobody working; return the rates."""
+        return Enqueued(singly_per_s=singly / self._fed.singly(singly), batch_per_s=batch / self._fed.fill(batch))
 
     def stop(self) -> None:
         """End everything and drop its data."""
-        for process in self._processes:
+        if self._feed is not None:
+            self._feed.stop()
+        for process in [*self._workers, *self._books]:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if self._sink is not None:
@@ -126,76 +159,122 @@ class Contestant:
             stop_redis(self.folder / "redis", SystemClock())
         if self._log is not None:
             self._log.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _ours(self, port: str) -> Mapping[str, str]:
-        if not self.kind.is_ours:
+    @property
+    def _fed(self) -> Feed:
+        assert self._feed is not None
+        return self._feed
+
+    @property
+    def _python(self) -> Path:
+        return Path(sys.executable) if self.entry.kind.is_ours else venv.PYTHON
+
+    def _start_sink(self) -> str:
+        port_file, count_file = self.folder / "port", self.folder / "count"
+        self._tally = Tally(count_file)
+        command = [sys.executable, "-m", "bench.throughput.sink", str(port_file), str(count_file)]
+        self._sink = subprocess.Popen(command, cwd=ROOT)
+        return str(self._wait(lambda: port_file.exists() and port_file.read_text(encoding="ascii"), "have its sink"))
+
+    def _own(self, port: str) -> Mapping[str, str]:
+        """Return the settings of this kind alone, its database made."""
+        kind = self.entry.kind
+        if kind.database is None:
             return {}
+        url = f"sqlite:///{self.folder / 'journal.db'}"
+        if kind.database == "SQLite":
+            self._database = Sqlite(self.folder / "journal.db")
+        else:
+            assert self.server is not None
+            self._database = Postgres(self.server, f"bench_{self.entry.name}")
+            url = self._database.url
+        if not kind.is_ours:
+            return {"DATABASE_URL": url}
+        self._journal = Journal(self._database.ask)
         return {
-            "DATABASE_URL": self.kind.database or f"sqlite:///{self.folder / 'journal.db'}",
+            "DATABASE_URL": url.replace("postgresql:", "postgresql+psycopg:"),
             "TRADING_MODE": "paper", "FILLONCE_HOME": str(self.folder / "home"),
             "FILLONCE_CONFIG": str(ROOT / "config"), "BINANCE_FUTURES_URL": f"http://127.0.0.1:{port}/fapi",
             "BINANCE_SPOT_URL": f"http://127.0.0.1:{port}/api", "BINANCE_API_KEY": "key",
             "BINANCE_API_SECRET": "secret",
         }  # fmt: skip
 
-    def _spawn(self, number: int) -> subprocess.Popen[bytes]:
+    def _spawn(self, command: Sequence[str], number: int) -> subprocess.Popen[bytes]:
         words = {"n": str(number), "redis": self._environment["REDIS_URL"], "bin": str(self._python.parent)}
         return subprocess.Popen(
-            [part.format(**words) for part in self.kind.command], env=self._told, cwd=self.folder,
+            [part.format(**words) for part in command], env=self._environment, cwd=self.folder,
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, start_new_session=True,
         )  # fmt: skip
 
-    @property
-    def _python(self) -> Path:
-        return Path(sys.executable) if self.kind.is_ours else venv.PYTHON
+    def _done_count(self) -> int:
+        assert self._tally is not None
+        return self._tally.get()
 
-    @property
-    def _told(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(ROOT), **self._environment}
+    def _is_through(self) -> bool:
+        """Whether every order has arrived and, of ours, has its outcome in the journal.
 
-    def _fill(self, jobs: int) -> None:
-        command = [str(self._python), "-m", "bench.throughput.fill", self.kind.module, str(self._sent), str(jobs)]
-        subprocess.run(command, env=self._told, cwd=self.folder, check=True, stdout=self._log, stderr=self._log)
-        self._sent += jobs
+        The journal is only asked once all have arrived: asking it all the time would be at the cost of the workers.
+        """
+        return self._done_count() >= self._fed.sent and (self._journal is None or self._journal.open_count() == 0)
 
-    def _done(self) -> int:
-        assert self._sink is not None
-        url = f"{self._environment['SINK_URL']}/sink/count"
+    def _drain(self) -> None:
+        """Wait until everything is booked, and see that every order has come to the end that it should."""
+        if self._journal is None:
+            return
+        if self._books:
+            journal = self._journal
+            self._wait(lambda: self._is_through() and journal.unbooked_count() == 0, "book", BOOKED_LOOK_S)
+        if wrong := self._journal.not_filled_count():
+            raise RuntimeError(f"{wrong} orders of {self.entry.name} are not FILLED")
+
+    def _ask_sink(self, what: str) -> Any:
+        url = f"{self._environment['SINK_URL']}/sink/{what}"
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - loopback http
-            told: dict[str, int] = json.load(answer)
-        return told["orders"]
+            return json.load(answer)
 
-    def _signal(self, number: signal.Signals) -> None:
-        for process in self._processes:
-            os.killpg(process.pid, number)
-
-    def _stats(self) -> dict[str, int]:
+    def _spent(self) -> dict[str, float]:
         assert self._redis is not None
         told: Any = self._redis.info("stats")
-        return {name: int(told[name]) for name in ("total_commands_processed", "total_reads_processed")}
+        servers = {self._redis_pid}
+        if isinstance(self._database, Postgres):
+            servers.add(self._database.server.process.pid)
+        return {
+            "workers_s": cpu.seconds_of(sessions={process.pid for process in self._workers}),
+            "servers_s": cpu.seconds_of(trees=servers),
+            "commands": float(told["total_commands_processed"]),
+            "reads": float(told["total_reads_processed"]),
+        }
+
+    def _wait(self, look: Callable[[], Any], what: str, pause_s: float = LOOK_S) -> Any:
+        deadline_s = time.monotonic() + LONGEST_S
+        while not (found := look()):
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"{self.entry.kind.name} did not {what} within {LONGEST_S} s: {self._last_words()}")
+            time.sleep(pause_s)
+        return found
+
+    def _last_words(self) -> str:
+        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")[-600:] or "it said nothing"
 
 
-def _cpu_s(processes: Sequence[subprocess.Popen[bytes]]) -> float:
-    """Return the processor time of the sessions that these lead, dead children included."""
-    leaders = {process.pid for process in processes}
-    ticks = 0
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            fields = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) in leaders:
-            ticks += sum(int(one) for one in fields[11:15])
-    return ticks / os.sysconf("SC_CLK_TCK")
+class _Stopped:
+    """Processes that are stopped for as long as the block runs, but for those that are released in it."""
+
+    def __init__(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        self._processes = list(processes)
+
+    def __enter__(self) -> Self:
+        _signal(self._processes, signal.SIGSTOP)
+        return self
+
+    def release(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        """Let these go."""
+        _signal(processes, signal.SIGCONT)
+
+    def __exit__(self, *_: object) -> None:
+        _signal(self._processes, signal.SIGCONT)
 
 
-def _wait(look: Callable[[], Any], what: str) -> Any:
-    deadline_s = time.monotonic() + LONGEST_S
-    while not (found := look()):
-        if time.monotonic() > deadline_s:
-            raise TimeoutError(f"waited {LONGEST_S} s for {what}")
-        time.sleep(0.005)
-    return found
+def _signal(processes: Sequence[subprocess.Popen[bytes]], number: signal.Signals) -> None:
+    for process in processes:
+        os.killpg(process.pid, number)

@@ -5,10 +5,12 @@ Runs in the peers' own virtual environment: needs nothing but the standard libra
 
 import http.client
 import os
+import threading
 from urllib.parse import urlencode, urlsplit
 
 _HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "X-MBX-APIKEY": "key"}
-_connections: list[http.client.HTTPConnection] = []
+_own = threading.local()
+"""A connection for each thread: one cannot be shared, and DBOS runs jobs in many."""
 
 
 def place(client_id: str) -> None:
@@ -17,14 +19,15 @@ def place(client_id: str) -> None:
     Raises:
         OSError: it could not be placed, or its answer did not come.
     """
-    if not _connections:
-        _connections.append(http.client.HTTPConnection(urlsplit(os.environ["SINK_URL"]).netloc, timeout=10))
+    connection: http.client.HTTPConnection | None = getattr(_own, "connection", None)
+    if connection is None:
+        connection = _own.connection = http.client.HTTPConnection(urlsplit(os.environ["SINK_URL"]).netloc, timeout=10)
     asked = {
         "newClientOrderId": client_id, "newOrderRespType": "RESULT", "quantity": "0.001", "recvWindow": "3000",
         "side": "BUY", "symbol": "BTCUSDT", "timestamp": "1700000000000", "type": "MARKET", "signature": "0" * 64,
     }  # fmt: skip
-    _connections[0].request("POST", "/fapi/v1/order", urlencode(asked), _HEADERS)
-    answer = _connections[0].getresponse()
+    connection.request("POST", "/fapi/v1/order", urlencode(asked), _HEADERS)
+    answer = connection.getresponse()
     answer.read()
     if answer.status != 200:
         raise OSError(f"the order was answered {answer.status}")

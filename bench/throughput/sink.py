@@ -2,7 +2,7 @@
 
 It speaks just enough of Binance's futures interface that an unguarded POST and our whole chain can be measured against
 the same server: orders, the queries that opening an account asks, and an order's trades. Nothing is checked or kept on
-disk: what is measured is the client. `python -m bench.throughput.sink PORT-FILE` serves until it is killed.
+disk: what is measured is the client. `python -m bench.throughput.sink PORT-FILE COUNT-FILE` serves until it is killed.
 """
 
 import asyncio
@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl
+
+from bench.throughput.tally import Tally
 
 PRICE: Final = "20000.00"
 _EXCHANGE_INFO: Final = {
@@ -46,16 +48,16 @@ _EXCHANGE_INFO: Final = {
 class Sink:
     """The orders, counted, and when each arrived (monotonic seconds, by client order id)."""
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally) -> None:
         self.arrived: dict[str, float] = {}
         self.count = 0
+        self._tally = tally
         self._trades: dict[int, dict[str, Any]] = {}
         self._get: dict[str, Callable[[dict[str, str]], object]] = {
             "/fapi/v1/time": lambda _asked: {"serverTime": _now_ms()},
             "/api/v3/time": lambda _asked: {"serverTime": _now_ms()},
             "/fapi/v1/exchangeInfo": lambda _asked: _EXCHANGE_INFO,
             "/fapi/v1/userTrades": self._trades_of,
-            "/sink/count": lambda _asked: {"orders": self.count, "ids": len(self.arrived)},
             "/sink/arrived": lambda _asked: self.arrived,
         }
 
@@ -64,12 +66,14 @@ class Sink:
         path, _, query = target.partition("?")
         if method == "POST" and path == "/fapi/v1/order":
             return self._order(dict(parse_qsl(body.decode())))
-        return self._get.get(path, lambda _asked: [])(dict(parse_qsl(query)))
+        ask = self._get.get(path)
+        return [] if ask is None else ask(dict(parse_qsl(query)))
 
     def _order(self, asked: dict[str, str]) -> dict[str, Any]:
         self.count += 1
         order_id, name, at_ms = self.count, asked.get("newClientOrderId", ""), _now_ms()
         self.arrived.setdefault(name, time.monotonic())
+        self._tally.set(self.count)
         quantity, side = asked.get("quantity", "0.001"), asked.get("side", "BUY")
         self._trades[order_id] = {
             "symbol": "BTCUSDT", "id": order_id, "orderId": order_id, "side": side, "price": PRICE, "qty": quantity,
@@ -119,12 +123,12 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def _serve(port_file: Path) -> None:
-    sink = Sink()
+async def _serve(port_file: Path, count_file: Path) -> None:
+    sink = Sink(Tally(count_file))
     server = await asyncio.get_running_loop().create_server(lambda: _Protocol(sink), "127.0.0.1", 0)
     port_file.write_text(str(server.sockets[0].getsockname()[1]), encoding="ascii")  # noqa: ASYNC240 - once, before serving
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1])))
+    asyncio.run(_serve(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,81 @@
+"""Runs the plan: everybody started, then rounds in which each is measured in turn, until the time is used."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.postgres import PostgresServer
+from bench.throughput.contestants import Contestant
+from bench.throughput.plan import Entry, Sizes, may_begin
+from bench.throughput.results import Results
+
+DELAYED = frozenset({"a1", "g1", "h1"})
+"""Whose delays are measured: ours, and what it is compared with."""
+
+
+def measure(entries: Sequence[Entry], sizes: Sizes, home: Path, *, rounds: int, until_s: float) -> Results:
+    """Return what was measured. Whoever fails is left out from then on, and named.
+
+    Args:
+        entries: Who is measured, in this order in each round.
+        sizes: How much is done in a round.
+        home: A folder for everybody's data.
+        rounds: How many at most.
+        until_s: When everything should be over, by the monotonic clock: nothing begins later, and no round of which
+            it is likely that it would end later, but for the first.
+    """
+    results = Results()
+    server = PostgresServer() if any(entry.kind.database == "PostgreSQL" for entry in entries) else None
+    everybody = [Contestant(entry, home / entry.name, server) for entry in entries]
+    try:
+        for one in everybody:
+            _try(results, one, one.start)
+        for one in everybody:
+            _try(results, one, lambda one=one: _count(results, one, sizes))  # type: ignore[misc]  # bound now
+        took_s: list[float] = []
+        while len(took_s) < rounds and may_begin(now_s=time.monotonic(), until_s=until_s, rounds_s=took_s):
+            began_s = time.monotonic()
+            for one in everybody:
+                if time.monotonic() < until_s:
+                    _try(results, one, lambda one=one: _round(results, one, sizes))  # type: ignore[misc]  # bound now
+                results.close_round(one.entry.name, len(took_s) + 1)
+            took_s.append(time.monotonic() - began_s)
+            sys.stderr.write(f"round {len(took_s)}: {took_s[-1]:.0f} s\n")
+    finally:
+        for one in everybody:
+            one.stop()
+        if server is not None:
+            server.stop()
+    return results
+
+
+def _try(results: Results, one: Contestant, step: Callable[[], None]) -> None:
+    name = one.entry.name
+    if name not in results.failed:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are measured, and it is shown at the end
+            results.failed[name] = f"{type(error).__name__}: {error}"
+            sys.stderr.write(f"{name} failed: {results.failed[name]}\n")
+
+
+def _count(results: Results, one: Contestant, sizes: Sizes) -> None:
+    if one.entry.workers == 1:
+        found = one.count_commits(sizes.counted)
+        if found is not None:
+            results.commits_per_job[one.entry.name] = found
+
+
+def _round(results: Results, one: Contestant, sizes: Sizes) -> None:
+    name = one.entry.name
+    if not one.entry.workers:
+        results.enqueued.setdefault(name, []).append(one.measure_enqueue(sizes.singly, sizes.batch))
+        return
+    jobs = round(sizes.jobs * one.entry.kind.share)
+    results.runs.setdefault(name, []).append(one.measure(jobs))
+    if one.books:
+        results.booked_per_s.setdefault(name, []).append(one.measure_booked(jobs))
+    if name in DELAYED:
+        for per_s, count in sizes.paced:
+            results.delays.setdefault(name, {}).setdefault(per_s, []).append(one.measure_delays(count, per_s))

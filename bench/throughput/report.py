@@ -1,0 +1,90 @@
+"""The tables of the results."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Final
+
+from bench.throughput.plan import Entry, Kind
+from bench.throughput.results import Results, Spread, spread
+
+Table = tuple[str, tuple[str, ...], list[list[str]]]
+"""A title, a head, and rows."""
+
+ONE_HEAD: Final = (
+    "", "queue", "jobs/s", "x (a)", "x (c)", "CPU ms of the worker", "CPU ms of Redis, PostgreSQL",
+    "Redis commands", "round trips", "commits", "booked, orders/s",
+)  # fmt: skip
+TWO_HEAD: Final = ("", "queue", "jobs/s", "x (a)", "x (c)", "CPU ms of the workers")
+DELAY_HEAD: Final = ("", "queue", "20/s p50", "p99", "100/s p50", "p99")
+ENQUEUE_HEAD: Final = ("", "queue", "one by one", "in batches")
+
+
+def tables(entries: Sequence[Entry], results: Results) -> list[Table]:
+    """Return every table that has something to show."""
+    kinds = {entry.kind.letter: entry.kind for entry in entries}
+    every = [kinds[letter] for letter in sorted(kinds)]
+    made = [
+        (
+            "One worker process", ONE_HEAD,
+            [_one(kind, results) for kind in every if any(results.runs.get(f"{kind.letter}1", []))],
+        ),
+        (
+            "Two worker processes", TWO_HEAD,
+            [_two(kind, results) for kind in every if any(results.runs.get(f"{kind.letter}2", []))],
+        ),
+        (
+            "From enqueue to the request at the exchange, ms, on an idle system", DELAY_HEAD,
+            [_delay(kind, results) for kind in every if results.delays.get(f"{kind.letter}1")],
+        ),
+        (
+            "Enqueued a second", ENQUEUE_HEAD,
+            [_enqueue(kind, results) for kind in every if results.enqueued.get(f"{kind.letter}0")],
+        ),
+    ]  # fmt: skip
+    return [table for table in made if table[2]]
+
+
+def _one(kind: Kind, results: Results) -> list[str]:
+    name = f"{kind.letter}1"
+    booked = spread(results.booked_per_s.get(name, []))
+    return [
+        *_first(kind, results, name),
+        _number(results.median(name, "cpu_ms_per_job"), 2),
+        _number(results.median(name, "server_cpu_ms_per_job"), 2),
+        _number(results.median(name, "commands_per_job"), 1),
+        _number(results.median(name, "reads_per_job"), 1),
+        _number(results.commits_per_job.get(name), 1),
+        _number(booked.median if booked else None, 0),
+    ]
+
+
+def _two(kind: Kind, results: Results) -> list[str]:
+    name = f"{kind.letter}2"
+    return [*_first(kind, results, name), _number(results.median(name, "cpu_ms_per_job"), 2)]
+
+
+def _first(kind: Kind, results: Results, name: str) -> list[str]:
+    workers = name[-1]
+    return [
+        kind.letter, kind.name, _number(results.median(name, "jobs_per_s"), 0),
+        _ratio(results.ratio(name, f"a{workers}")), _ratio(results.ratio(name, f"c{workers}")),
+    ]  # fmt: skip
+
+
+def _delay(kind: Kind, results: Results) -> list[str]:
+    shown = [results.delay_ms(f"{kind.letter}1", per_s, percent) for per_s in (20, 100) for percent in (50, 99)]
+    return [kind.letter, kind.name, *(_number(one, 1) for one in shown)]
+
+
+def _enqueue(kind: Kind, results: Results) -> list[str]:
+    found = results.enqueued[f"{kind.letter}0"]
+    rates = (statistics.median(one.singly_per_s for one in found), statistics.median(one.batch_per_s for one in found))
+    return [kind.letter, kind.name, *(f"{rate:,.0f}" for rate in rates)]
+
+
+def _ratio(found: Spread | None) -> str:
+    return "-" if found is None else str(found)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
