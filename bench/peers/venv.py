@@ -22,7 +22,7 @@ def ensure() -> Path:
     if not (made_with.exists() and made_with.read_text(encoding="utf-8").split() == list(PINNED)):
         sys.stderr.write(f"installing {', '.join(PINNED)} into var/{FOLDER.name}\n")
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(FOLDER)], check=True)
-        pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+        pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "-qq", "install"]
         subprocess.run([*pip, *PINNED], check=True)
         made_with.write_text("\n".join(PINNED), encoding="utf-8")
     return PYTHON

@@ -66,30 +66,32 @@ class Contestant:
         self._redis, self._redis_pid = Redis.from_url(endpoint.url), endpoint.pid
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), "REDIS_URL": endpoint.url}
         self._environment |= {"SINK_URL": f"http://127.0.0.1:{port}", **self._own(port)}
-        for number in range(self.entry.workers):
-            self._workers.append(self._spawn(self.entry.kind.command, number))
-        if self.entry.kind.is_ours and self.entry.workers == 1:
-            self._books.append(self._spawn(("{bin}/python", "-m", "bench.throughput.books"), 0))
-        if self.entry.kind.tells_ready:
-            self._wait((self.folder / "dbos-ready").exists, "get ready")
+        self._start_workers()
         self._feed = Feed(self._python, self.entry.kind.module, self._environment, self.folder, self._log)
+        if not self.entry.workers:
+            self._feed.fill(WARM_UP)
+            return
+        # Alone: the first order of ours opens the account's books, and who comes meanwhile waits for the sweeper.
+        self._feed.fill(1)
+        self._wait(self._is_through, "do its first job")
+        self._start_more_workers()
         self._feed.fill(WARM_UP)
-        if self.entry.workers:
-            self._wait(lambda: self._done_count() >= self._fed.sent, "warm up")
-            self._drain()
+        self._wait(self._is_through, "warm up")
+        if self.entry.books:
+            self._wait(self._is_booked, "book its first orders")
 
     def measure(self, jobs: int) -> Run:
         """Have `jobs` jobs wait, let the workers go, and measure until the last one's outcome is where it belongs."""
-        with _Stopped([*self._workers, *self._books]) as held:
+        with _Stopped(self._workers) as held:
             self._fed.fill(jobs)
             before = self._spent()
             started_s = time.perf_counter()
-            held.release(self._workers)
+            held.release()
             self._wait(self._is_through, "finish a run")
             took_s = time.perf_counter() - started_s
             time.sleep(SETTLE_S)
             spent = {name: (value - before[name]) / jobs for name, value in self._spent().items()}
-        self._drain()
+        self._see_all_filled()
         return Run(
             jobs_per_s=jobs / took_s,
             cpu_ms_per_job=spent["workers_s"] * 1000,
@@ -98,42 +100,32 @@ class Contestant:
             reads_per_job=spent["reads"],
         )
 
-    @property
-    def books(self) -> bool:
-        """Whether its orders are booked, too."""
-        return bool(self._books)
-
     def measure_booked(self, jobs: int) -> float:
         """Return the orders per second when all queues are worked on, an order counting when it is booked."""
         with _Stopped([*self._workers, *self._books]) as held:
             self._fed.fill(jobs)
             started_s = time.perf_counter()
-            held.release([*self._workers, *self._books])
-            self._drain()
+            held.release()
+            self._wait(self._is_booked, "book a run", BOOKED_LOOK_S)
             return jobs / (time.perf_counter() - started_s)
 
     def count_commits(self, jobs: int) -> float | None:
         """Return how often a job commits to the database; None: it has none."""
         if self._database is None:
             return None
-        time.sleep(1.0)  # whatever follows booking is through
-        with _Stopped([*self._workers, *self._books]) as held:
+        with _Stopped(self._workers) as held:
             count = self._database.commit_counter()
             self._fed.fill(jobs)
             before = count()
-            held.release(self._workers)
+            held.release()
             self._wait(self._is_through, "finish what is counted")
             time.sleep(SETTLE_S * 4)
-            found = (count() - before) / jobs
-        self._drain()
-        return found
+            return (count() - before) / jobs
 
     def measure_delays(self, jobs: int, per_s: int) -> Delays:
         """Enqueue so many a second on an idle system; return how long each took to the exchange."""
-        with _Stopped(self._books):
-            told = self._fed.paced(jobs, per_s)
-            self._wait(self._is_through, "finish what was paced")
-        self._drain()
+        told = self._fed.paced(jobs, per_s)
+        self._wait(self._is_through, "finish what was paced")
         arrived: dict[str, float] = self._ask_sink("arrived")
         return Delays(
             from_begin_s=[arrived[name] - began for name, began, _ in told],
@@ -199,6 +191,19 @@ class Contestant:
             "BINANCE_API_SECRET": "secret",
         }  # fmt: skip
 
+    def _start_workers(self) -> None:
+        """Start the first worker and what belongs to it."""
+        if self.entry.workers:
+            self._workers.append(self._spawn(self.entry.kind.command, 0))
+        if self.entry.books:
+            self._books.append(self._spawn(("{bin}/python", "-m", "bench.throughput.books"), 0))
+        if self.entry.kind.tells_ready:
+            self._wait((self.folder / "dbos-ready").exists, "get ready")
+
+    def _start_more_workers(self) -> None:
+        for number in range(1, self.entry.workers):
+            self._workers.append(self._spawn(self.entry.kind.command, number))
+
     def _spawn(self, command: Sequence[str], number: int) -> subprocess.Popen[bytes]:
         words = {"n": str(number), "redis": self._environment["REDIS_URL"], "bin": str(self._python.parent)}
         return subprocess.Popen(
@@ -217,14 +222,12 @@ class Contestant:
         """
         return self._done_count() >= self._fed.sent and (self._journal is None or self._journal.open_count() == 0)
 
-    def _drain(self) -> None:
-        """Wait until everything is booked, and see that every order has come to the end that it should."""
-        if self._journal is None:
-            return
-        if self._books:
-            journal = self._journal
-            self._wait(lambda: self._is_through() and journal.unbooked_count() == 0, "book", BOOKED_LOOK_S)
-        if wrong := self._journal.not_filled_count():
+    def _is_booked(self) -> bool:
+        return self._is_through() and (self._journal is None or self._journal.unbooked_count() == 0)
+
+    def _see_all_filled(self) -> None:
+        """See that every order has come to the end that it should: a wrong one must not count as a quick one."""
+        if self._journal is not None and (wrong := self._journal.not_filled_count()):
             raise RuntimeError(f"{wrong} orders of {self.entry.name} are not FILLED")
 
     def _ask_sink(self, what: str) -> Any:
@@ -237,7 +240,7 @@ class Contestant:
         told: Any = self._redis.info("stats")
         servers = {self._redis_pid}
         if isinstance(self._database, Postgres):
-            servers.add(self._database.server.process.pid)
+            servers.add(self._database.server.pid)
         return {
             "workers_s": cpu.seconds_of(sessions={process.pid for process in self._workers}),
             "servers_s": cpu.seconds_of(trees=servers),
@@ -258,7 +261,7 @@ class Contestant:
 
 
 class _Stopped:
-    """Processes that are stopped for as long as the block runs, but for those that are released in it."""
+    """Processes that are stopped until they are released, or the block is over."""
 
     def __init__(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
         self._processes = list(processes)
@@ -267,12 +270,12 @@ class _Stopped:
         _signal(self._processes, signal.SIGSTOP)
         return self
 
-    def release(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
-        """Let these go."""
-        _signal(processes, signal.SIGCONT)
+    def release(self) -> None:
+        """Let them go."""
+        _signal(self._processes, signal.SIGCONT)
 
     def __exit__(self, *_: object) -> None:
-        _signal(self._processes, signal.SIGCONT)
+        self.release()
 
 
 def _signal(processes: Sequence[subprocess.Popen[bytes]], number: signal.Signals) -> None:

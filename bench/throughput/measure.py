@@ -30,9 +30,9 @@ def measure(entries: Sequence[Entry], sizes: Sizes, home: Path, *, rounds: int, 
     everybody = [Contestant(entry, home / entry.name, server) for entry in entries]
     try:
         for one in everybody:
-            _try(results, one, one.start)
-        for one in everybody:
-            _try(results, one, lambda one=one: _count(results, one, sizes))  # type: ignore[misc]  # bound now
+            if time.monotonic() < until_s:
+                _try(results, one, one.start)
+                _try(results, one, lambda one=one: _count(results, one, sizes))  # type: ignore[misc]  # bound now
         took_s: list[float] = []
         while len(took_s) < rounds and may_begin(now_s=time.monotonic(), until_s=until_s, rounds_s=took_s):
             began_s = time.monotonic()
@@ -61,7 +61,7 @@ def _try(results: Results, one: Contestant, step: Callable[[], None]) -> None:
 
 
 def _count(results: Results, one: Contestant, sizes: Sizes) -> None:
-    if one.entry.workers == 1:
+    if one.entry.workers == 1 and not one.entry.books:
         found = one.count_commits(sizes.counted)
         if found is not None:
             results.commits_per_job[one.entry.name] = found
@@ -72,10 +72,10 @@ def _round(results: Results, one: Contestant, sizes: Sizes) -> None:
     if not one.entry.workers:
         results.enqueued.setdefault(name, []).append(one.measure_enqueue(sizes.singly, sizes.batch))
         return
-    jobs = round(sizes.jobs * one.entry.kind.share)
-    results.runs.setdefault(name, []).append(one.measure(jobs))
-    if one.books:
-        results.booked_per_s.setdefault(name, []).append(one.measure_booked(jobs))
+    if one.entry.books:
+        results.booked_per_s.setdefault(name, []).append(one.measure_booked(sizes.booked))
+        return
+    results.runs.setdefault(name, []).append(one.measure(round(sizes.jobs * one.entry.kind.share)))
     if name in DELAYED:
         for per_s, count in sizes.paced:
             results.delays.setdefault(name, {}).setdefault(per_s, []).append(one.measure_delays(count, per_s))

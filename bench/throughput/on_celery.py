@@ -7,7 +7,8 @@ from celery import Celery  # type: ignore[import-not-found]  # not among the pro
 
 from bench.throughput.job import place as _place
 
-app = Celery("bench", broker=os.environ.get("REDIS_URL", ""))
+# Its name for a socket is another than Redis' own.
+app = Celery("bench", broker=os.environ.get("REDIS_URL", "").replace("unix://", "redis+socket://"))
 app.conf.update(
     task_acks_late=True, worker_prefetch_multiplier=4, worker_enable_remote_control=False,
     broker_connection_retry_on_startup=True, task_ignore_result=True,

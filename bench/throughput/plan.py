@@ -32,11 +32,13 @@ class Entry:
 
     kind: Kind
     workers: int
+    books: bool = False
+    """Whether one more process works on the book queues: then an order counts when it is booked."""
 
     @property
     def name(self) -> str:
         """How results name it."""
-        return f"{self.kind.letter}{self.workers}"
+        return f"{self.kind.letter}{self.workers}{'-booked' if self.books else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class Sizes:
     """How much is done in a round."""
 
     jobs: int
+    booked: int = 150
     singly: int = 200
     batch: int = 2000
     paced: tuple[tuple[int, int], ...] = ((20, 60), (100, 200))
@@ -81,13 +84,17 @@ ON_POSTGRES: Final = Kind(
 CORE: Final = (STOCK, ON_SQLITE, ON_POSTGRES, CELERY)
 """Those whose ratios matter most, one right after the other: what slows the machine then slows all of them."""
 
-ENTRIES: Final = tuple(
-    Entry(kind=kind, workers=workers)
-    for kinds, workers in (
-        (CORE, 1), ((HUEY, POWERTOOLS, FORKING, DBOS), 1), (CORE, 2), ((STOCK, ON_SQLITE, ON_POSTGRES), 0),
-    )
-    for kind in kinds
-)  # fmt: skip
+_OTHERS: Final = (HUEY, POWERTOOLS, FORKING, DBOS)
+_ENQUEUED: Final = (STOCK, ON_SQLITE, ON_POSTGRES)
+_OURS_BOTH: Final = (ON_SQLITE, ON_POSTGRES)
+
+ENTRIES: Final = (
+    *(Entry(kind=kind, workers=1) for kind in CORE),
+    *(Entry(kind=kind, workers=2) for kind in CORE),
+    *(Entry(kind=kind, workers=1) for kind in _OTHERS),
+    *(Entry(kind=kind, workers=1, books=True) for kind in _OURS_BOTH),
+    *(Entry(kind=kind, workers=0) for kind in _ENQUEUED),
+)
 
 
 def chosen(letters: str, workers: str) -> list[Entry]:

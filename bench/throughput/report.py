@@ -46,7 +46,7 @@ def tables(entries: Sequence[Entry], results: Results) -> list[Table]:
 
 def _one(kind: Kind, results: Results) -> list[str]:
     name = f"{kind.letter}1"
-    booked = spread(results.booked_per_s.get(name, []))
+    booked = spread(results.booked_per_s.get(f"{name}-booked", []))
     return [
         *_first(kind, results, name),
         _number(results.median(name, "cpu_ms_per_job"), 2),
