@@ -79,12 +79,14 @@ class Postgres:
     def __init__(self, server: PostgresServer, name: str) -> None:
         self.server = server
         self.url = server.create(name)
+        self._connection: psycopg.Connection[Any] | None = None
 
     def ask(self, statement: str) -> Any:
-        """Return the first value that a statement finds."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            row = connection.execute(statement.encode()).fetchone()
-            return row[0] if row else None
+        """Return the first value that a statement finds; over one connection: a new one is a process of the server."""
+        if self._connection is None:
+            self._connection = psycopg.connect(self.url, autocommit=True)
+        row = self._connection.execute(statement.encode()).fetchone()
+        return row[0] if row else None
 
     def commit_counter(self) -> Callable[[], int]:
         """Return what counts the commits that wrote something, of all databases: nobody else writes meanwhile."""

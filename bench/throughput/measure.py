@@ -55,6 +55,7 @@ def _try(results: Results, one: Contestant, step: Callable[[], None]) -> None:
     if name not in results.failed:
         try:
             step()
+            one.rest()
         except Exception as error:  # noqa: BLE001 - whatever it is, the others are measured, and it is shown at the end
             results.failed[name] = f"{type(error).__name__}: {error}"
             sys.stderr.write(f"{name} failed: {results.failed[name]}\n")

@@ -24,6 +24,8 @@ class Kind:
     is_ours: bool = False
     tells_ready: bool = False
     """Whether its worker leaves a file `dbos-ready` once jobs may be enqueued."""
+    is_restless: bool = False
+    """Whether its idle worker takes processor time that the others would miss: it is stopped between its turns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ HUEY: Final = Kind(letter="d", name="Huey", module="huey", command=_HUEY)
 POWERTOOLS: Final = Kind(letter="e", name="RQ + Powertools idempotency", module="powertools", command=_SIMPLE)
 DBOS: Final = Kind(
     letter="f", name="DBOS on PostgreSQL", module="dbos", command=_DBOS, share=0.3, database="PostgreSQL",
-    tells_ready=True,
+    tells_ready=True, is_restless=True,
 )  # fmt: skip
 ON_SQLITE: Final = Kind(
     letter="g", name="fillonce on SQLite", module="fillonce", command=_OURS, database="SQLite", is_ours=True

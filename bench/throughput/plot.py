@@ -49,7 +49,7 @@ def _ratios(runs: dict[str, list[Any]], path: Path) -> None:
         axis.set_yticks(range(len(names)), [NAMES[name[0]] for name in names])
         axis.axvline(1, color="black", linewidth=0.8)
         axis.set_title(f"{workers} worker process{'es' if workers == '2' else ''}", fontsize=10)
-        axis.set_xlabel("jobs/s in those of RQ's SimpleWorker; a dot is a round")
+        axis.set_xlabel("times RQ's SimpleWorker (dots: rounds)")
     figure.savefig(path, dpi=DPI)
 
 
