@@ -40,13 +40,16 @@ def main() -> int:
     parser.add_argument("--workers", default="", help="1, 2, or 0 for enqueueing alone; such as 12")
     parser.add_argument("--publish", action="store_true", help="write the tables and plots into the documentation")
     asked = parser.parse_args()
+    if asked.publish and (asked.only or asked.workers):
+        parser.error("--publish: publishes everything; leave out --only and --workers")
     entries = chosen(asked.only, asked.workers)
     python = venv.ensure()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that whatever was started is stopped
-    facts = machine.facts() | {"peers": ", ".join(venv.PINNED)}
+    facts = machine.facts()  # before the run: of the load, what is not ours
     with tempfile.TemporaryDirectory(prefix="throughput-") as home:
         until_s = began_s + asked.minutes * 60 - STOPPING_S
         results = measure(entries, Sizes(jobs=asked.jobs), Path(home), rounds=asked.rounds, until_s=until_s)
+    facts |= results.facts | {"peers": ", ".join(venv.PINNED)}
     path = output.write_json("throughput", {"machine": facts, "jobs": asked.jobs, "results": plain(results)})
     images = IMAGES if asked.publish else path.parent
     drawn = subprocess.run(
@@ -55,7 +58,9 @@ def main() -> int:
     made = tables(entries, results)
     lines = [line for title, head, rows in made for line in ("", title, *output.plain(head, rows))]
     failed = [f"failed: {name}: {why}" for name, why in results.failed.items()]
-    sys.stdout.write("\n".join([*lines[1:], "", *failed, f"written: {path.relative_to(output.ROOT)}\n"]))
+    sys.stdout.write(
+        "\n".join([*lines[1:], "", *machine.lines(facts), *failed, f"written: {path.relative_to(output.ROOT)}\n"])
+    )
     if asked.publish:
         output.write_page("bench", _published(made, results, facts, time.monotonic() - began_s), PAGE)
     return 1 if failed or drawn.returncode else 0

@@ -15,7 +15,7 @@ from typing import IO, Any, Final, Self
 from redis import Redis
 
 from app.clock import SystemClock
-from app.embedded.redis_server import ensure_redis, stop_redis
+from app.embedded.redis_server import RedisEndpoint, ensure_redis, stop_redis
 from bench.output import ROOT
 from bench.peers import venv
 from bench.postgres import PostgresServer
@@ -46,7 +46,7 @@ class Contestant:
     _books: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _sink: subprocess.Popen[bytes] | None = None
     _redis: Redis | None = None
-    _redis_pid: int = 0
+    _endpoint: RedisEndpoint | None = None
     _log: IO[bytes] | None = None
     _feed: Feed | None = None
     _tally: Tally | None = None
@@ -62,8 +62,8 @@ class Contestant:
         self.folder.mkdir(parents=True)
         self._log = (self.folder / "log").open("ab")
         port = self._start_sink() if self.entry.workers else "9"
-        endpoint = ensure_redis(self.folder / "redis", SystemClock())
-        self._redis, self._redis_pid = Redis.from_url(endpoint.url), endpoint.pid
+        self._endpoint = endpoint = ensure_redis(self.folder / "redis", SystemClock())
+        self._redis = Redis.from_url(endpoint.url)
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), "REDIS_URL": endpoint.url}
         self._environment |= {"SINK_URL": f"http://127.0.0.1:{port}", **self._own(port)}
         self._start_workers()
@@ -158,6 +158,11 @@ class Contestant:
             self._log.close()
 
     @property
+    def endpoint(self) -> RedisEndpoint | None:
+        """Its Redis, once that runs."""
+        return self._endpoint
+
+    @property
     def _fed(self) -> Feed:
         assert self._feed is not None
         return self._feed
@@ -242,8 +247,9 @@ class Contestant:
 
     def _spent(self) -> dict[str, float]:
         assert self._redis is not None
+        assert self._endpoint is not None
         told: Any = self._redis.info("stats")
-        servers = {self._redis_pid}
+        servers = {self._endpoint.pid}
         if isinstance(self._database, Postgres):
             servers.add(self._database.server.pid)
         return {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.postgres import PostgresServer
+from bench.throughput import facts
 from bench.throughput.contestants import Contestant
 from bench.throughput.plan import Entry, Sizes, may_begin
 from bench.throughput.results import Results
@@ -33,6 +34,8 @@ def measure(entries: Sequence[Entry], sizes: Sizes, home: Path, *, rounds: int, 
             if time.monotonic() < until_s:
                 _try(results, one, one.start)
                 _try(results, one, lambda one=one: _count(results, one, sizes))  # type: ignore[misc]  # bound now
+        results.facts["a synced write of 4 KiB"] = facts.synced_write(home)
+        results.facts["stores"] = facts.stores(next((one.endpoint for one in everybody), None), server)
         took_s: list[float] = []
         while len(took_s) < rounds and may_begin(now_s=time.monotonic(), until_s=until_s, rounds_s=took_s):
             began_s = time.monotonic()

@@ -1,9 +1,9 @@
 """The tables of the results."""
 
-import statistics
 from collections.abc import Sequence
 from typing import Final
 
+from bench.throughput import targets
 from bench.throughput.plan import Entry, Kind
 from bench.throughput.results import Results, Spread, spread
 
@@ -24,6 +24,7 @@ def tables(entries: Sequence[Entry], results: Results) -> list[Table]:
     kinds = {entry.kind.letter: entry.kind for entry in entries}
     every = [kinds[letter] for letter in sorted(kinds)]
     made = [
+        ("What we hold ourselves to", targets.HEAD, [one.cells() for one in targets.targets(results)]),
         (
             "One worker process", ONE_HEAD,
             [_one(kind, results) for kind in every if any(results.runs.get(f"{kind.letter}1", []))],
@@ -77,9 +78,9 @@ def _delay(kind: Kind, results: Results) -> list[str]:
 
 
 def _enqueue(kind: Kind, results: Results) -> list[str]:
-    found = results.enqueued[f"{kind.letter}0"]
-    rates = (statistics.median(one.singly_per_s for one in found), statistics.median(one.batch_per_s for one in found))
-    return [kind.letter, kind.name, *(f"{rate:,.0f}" for rate in rates)]
+    name = f"{kind.letter}0"
+    rates = (results.singly_per_s(name), results.batch_per_s(name))
+    return [kind.letter, kind.name, *("-" if rate is None else f"{rate:,.0f}" for rate in rates)]
 
 
 def _ratio(found: Spread | None) -> str:

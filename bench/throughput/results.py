@@ -66,6 +66,8 @@ class Results:
     enqueued: dict[str, list[Enqueued]] = field(default_factory=dict)
     commits_per_job: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+    """What it was measured on."""
 
     def close_round(self, name: str, number: int) -> None:
         """Note that an entry is through with round `number`, whether it was measured in it or not."""
@@ -86,6 +88,16 @@ class Results:
         """Return a percentile of all rounds together, since enqueue was called."""
         found = [one for each in self.delays.get(name, {}).get(per_s, []) for one in each.from_begin_s]
         return percentile(found, percent) * 1000 if found else None
+
+    def batch_per_s(self, name: str) -> float | None:
+        """Return how many were enqueued a second in batches, in the middle of the rounds."""
+        found = [one.batch_per_s for one in self.enqueued.get(name, [])]
+        return statistics.median(found) if found else None
+
+    def singly_per_s(self, name: str) -> float | None:
+        """Return the same, one by one."""
+        found = [one.singly_per_s for one in self.enqueued.get(name, [])]
+        return statistics.median(found) if found else None
 
 
 def spread(values: Sequence[float]) -> Spread | None:

@@ -12,6 +12,7 @@ from bench.throughput.plan import ENTRIES, chosen, may_begin
 from bench.throughput.report import tables
 from bench.throughput.results import Delays, Enqueued, Results, Run, Spread, plain, spread
 from bench.throughput.tally import Tally
+from bench.throughput.targets import targets
 
 
 def run(jobs_per_s: float) -> Run:
@@ -62,12 +63,31 @@ def test_tables_show_what_was_measured_and_leave_out_what_was_not() -> None:
     results.commits_per_job["g1"] = 2.0
     results.enqueued["g0"] = [Enqueued(singly_per_s=1000, batch_per_s=12000)]
     made = {title: rows for title, _, rows in tables(ENTRIES, results)}
-    assert list(made) == ["One worker process", "Enqueued a second"]
+    assert list(made) == ["What we hold ourselves to", "One worker process", "Enqueued a second"]
     stock, ours = made["One worker process"]
     assert stock[:4] == ["a", "RQ SimpleWorker", "100", "1.00 (1.00 to 1.00)"]
     assert ours[:5] == ["g", "fillonce on SQLite", "150", "1.50 (1.50 to 1.50)", "-"]
     assert ours[-2:] == ["2.0", "50"]
     assert made["Enqueued a second"] == [["g", "fillonce on SQLite", "1,000", "12,000"]]
+
+
+def test_each_target_is_held_or_missed_by_what_was_measured() -> None:
+    """The median of (g) reaches its 1.5, one round does not reach its 1.2, and (h) was not measured."""
+    delays = {"a1": {100: [Delays(from_begin_s=[0.010], from_end_s=[0])]}}
+    delays["g1"] = {100: [Delays(from_begin_s=[0.012, 0.012, 0.016], from_end_s=[0])]}
+    results = Results(runs={"a1": [run(100)] * 3, "g1": [run(150), run(119), run(160)]}, delays=delays)
+    results.commits_per_job["g1"] = 2.1
+    results.enqueued["g0"] = [Enqueued(singly_per_s=1, batch_per_s=10_000)]
+    held = {(one.letter, one.what): one.holds for one in targets(results)}
+    assert held == {
+        ("g", "one worker, x (a)"): True,
+        ("g", "one worker, worst round"): False,
+        ("g", "round trips"): False,
+        ("g", "commits"): False,
+        ("g", "to the exchange, 100/s, p50 x (a)"): True,
+        ("g", "to the exchange, 100/s, p99 ms"): False,
+        ("g", "enqueued a second, in batches"): True,
+    }
 
 
 def test_everybody_is_measured_with_one_worker_and_those_with_targets_with_two() -> None:
