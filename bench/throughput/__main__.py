@@ -23,7 +23,7 @@ from bench.throughput.results import Results, plain
 
 PAGE: Final = output.EXPLANATION / "performance.md"
 IMAGES: Final = output.EXPLANATION / "images"
-STOPPING_S: Final = 20
+STOPPING_S: Final = 30
 """Kept back for stopping everybody and for the plots."""
 
 

@@ -3,6 +3,8 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from bench.postgres import PostgresServer
@@ -27,13 +29,18 @@ def measure(entries: Sequence[Entry], sizes: Sizes, home: Path, *, rounds: int, 
             it is likely that it would end later, but for the first.
     """
     results = Results()
-    server = PostgresServer() if any(entry.kind.database == "PostgreSQL" for entry in entries) else None
-    everybody = [Contestant(entry, home / entry.name, server) for entry in entries]
-    try:
+    with ExitStack() as stack:
+        server = None
+        if any(entry.kind.database == "PostgreSQL" for entry in entries):
+            server = PostgresServer()
+            stack.callback(server.stop)
+        everybody = [Contestant(entry, home / entry.name, server) for entry in entries]
+        for one in everybody:
+            stack.callback(one.stop)
         for one in everybody:
             if time.monotonic() < until_s:
-                _try(results, one, one.start)
-                _try(results, one, lambda one=one: _count(results, one, sizes))  # type: ignore[misc]  # bound now
+                _try(results, one, "", one.start)
+                _try(results, one, " commits", partial(_count, results, one, sizes))
         results.facts["a synced write of 4 KiB"] = facts.synced_write(home)
         results.facts["stores"] = facts.stores(next((one.endpoint for one in everybody), None), server)
         took_s: list[float] = []
@@ -41,21 +48,17 @@ def measure(entries: Sequence[Entry], sizes: Sizes, home: Path, *, rounds: int, 
             began_s = time.monotonic()
             for one in everybody:
                 if time.monotonic() < until_s:
-                    _try(results, one, lambda one=one: _round(results, one, sizes))  # type: ignore[misc]  # bound now
+                    _try(results, one, "", partial(_round, results, one, sizes))
                 results.close_round(one.entry.name, len(took_s) + 1)
             took_s.append(time.monotonic() - began_s)
             sys.stderr.write(f"round {len(took_s)}: {took_s[-1]:.0f} s\n")
-    finally:
-        for one in everybody:
-            one.stop()
-        if server is not None:
-            server.stop()
     return results
 
 
-def _try(results: Results, one: Contestant, step: Callable[[], None]) -> None:
-    name = one.entry.name
-    if name not in results.failed:
+def _try(results: Results, one: Contestant, part: str, step: Callable[[], None]) -> None:
+    """Take a step. One that fails is the last of its contestant, unless it is a part that nothing else rests on."""
+    name = f"{one.entry.name}{part}"
+    if one.entry.name not in results.failed:
         try:
             step()
             one.rest()
