@@ -15,7 +15,7 @@ ONE_HEAD: Final = (
     "Redis commands", "round trips", "commits", "booked, orders/s",
 )  # fmt: skip
 TWO_HEAD: Final = ("", "queue", "jobs/s", "x (a)", "x (c)", "CPU ms of the workers")
-DELAY_HEAD: Final = ("", "queue", "20/s p50", "p99", "100/s p50", "p99")
+DELAY_HEAD: Final = ("", "queue", "20/s p50", "p99", "of it the call, p50", "100/s p50", "p99")
 ENQUEUE_HEAD: Final = ("", "queue", "one by one", "in batches")
 
 
@@ -73,7 +73,9 @@ def _first(kind: Kind, results: Results, name: str) -> list[str]:
 
 
 def _delay(kind: Kind, results: Results) -> list[str]:
-    shown = [results.delay_ms(f"{kind.letter}1", per_s, percent) for per_s in (20, 100) for percent in (50, 99)]
+    name = f"{kind.letter}1"
+    shown = [results.delay_ms(name, per_s, percent) for per_s in (20, 100) for percent in (50, 99)]
+    shown.insert(2, results.call_ms(name, 20))
     return [kind.letter, kind.name, *(_number(one, 1) for one in shown)]
 
 

@@ -89,6 +89,13 @@ class Results:
         found = [one for each in self.delays.get(name, {}).get(per_s, []) for one in each.from_begin_s]
         return percentile(found, percent) * 1000 if found else None
 
+    def call_ms(self, name: str, per_s: int) -> float | None:
+        """Return how long the call that enqueues took by itself, in the middle."""
+        rounds = self.delays.get(name, {}).get(per_s, [])
+        pairs = (zip(one.from_begin_s, one.from_end_s, strict=True) for one in rounds)
+        found = [begin - end for each in pairs for begin, end in each]
+        return percentile(found, 50) * 1000 if found else None
+
     def batch_per_s(self, name: str) -> float | None:
         """Return how many were enqueued a second in batches, in the middle of the rounds."""
         found = [one.batch_per_s for one in self.enqueued.get(name, [])]

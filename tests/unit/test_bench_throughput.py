@@ -52,10 +52,12 @@ def test_no_round_begins_that_would_end_too_late_but_the_first() -> None:
 
 
 def test_delays_are_counted_from_the_call_over_all_rounds_in_milliseconds() -> None:
-    rounds = [Delays(from_begin_s=[0.001, 0.002], from_end_s=[9, 9]), Delays(from_begin_s=[0.003], from_end_s=[9])]
+    first = Delays(from_begin_s=[0.001, 0.002], from_end_s=[0, 0.001])
+    rounds = [first, Delays(from_begin_s=[0.003], from_end_s=[-0.002])]
     results = Results(delays={"a1": {20: rounds}})
     assert (results.delay_ms("a1", 20, 50), results.delay_ms("a1", 20, 99)) == (2.0, 3.0)
-    assert results.delay_ms("a1", 100, 50) is None
+    assert results.call_ms("a1", 20) == pytest.approx(1.0)
+    assert results.delay_ms("a1", 100, 50) is None is results.call_ms("a1", 100)
 
 
 def test_tables_show_what_was_measured_and_leave_out_what_was_not() -> None:
