@@ -70,7 +70,7 @@ class AlertDeliverer:
         Raises:
             StoreUnavailableError: the journal does not answer.
         """
-        with self._journal.read() as connection:
+        with self._journal.look() as connection:
             due = followups.open_of_kind(connection, ALERT, now_ms=self._clock.now_ms(), limit=BATCH)
         return sum(self._deliver(one) for one in due)
 

@@ -5,7 +5,7 @@ Several do no harm: every step is a question and a compare-and-set.
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -58,9 +58,11 @@ class Reconciler:
         """
         count = self.settle_doubts()
         now = self._context.clock.monotonic()
-        for venue in Venue:
-            if now >= self._next_poll[venue]:
-                self._next_poll[venue] = now + self._poll(venue)
+        due = [venue for venue in Venue if now >= self._next_poll[venue]]
+        live = live_symbols(self._context) if due else {}
+        for venue in due:
+            mine = {symbol: rows for (where, symbol), rows in live.items() if where is venue}
+            self._next_poll[venue] = now + (self._poll(venue, mine) if mine else self._poll_s)
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_S
             self.sweep()
@@ -71,7 +73,7 @@ class Reconciler:
         """Take one step for every order in doubt that is due, venue by venue; return how many were looked at."""
         count = 0
         now_ms = self._context.clock.now_ms()
-        with self._context.journal.read() as connection:
+        with self._context.journal.look() as connection:
             first = intents.venues_in_doubt(connection)
         self._has_doubts = bool(first)
         for venue in Venue:
@@ -119,13 +121,11 @@ class Reconciler:
         self._context.hand_over(sweep_orders(self._context, venue, symbol, Spent(weight={})))
         return sweep_trades(self._context, venue, symbol, Spent(weight={}))
 
-    def _poll(self, venue: Venue) -> float:
+    def _poll(self, venue: Venue, live: Mapping[str, Sequence[IntentRow]]) -> float:
         """Follow the live orders of `venue`; return for how long to wait to stay within its share of the weight."""
         spent = Spent(weight={})
         per_second = limits.weight_per_minute(self._context, venue) * self._share / 100 / 60
-        for (where, symbol), rows in live_symbols(self._context).items():
-            if where is not venue:
-                continue
+        for symbol, rows in live.items():
             if spent.weight.get(venue, 0) > per_second * 60:
                 break  # the rest has its turn when the minute's share is there again
             follow = partial(follow_symbol, self._context, venue, symbol, rows, spent)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from app.composition import guard_names, open_here
 from app.delivery import Parcel
-from app.execution.order import parcel_of
+from app.execution.parcels import parcel_of
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.state import TERMINAL_STATES
 from app.journal import attempts, intents

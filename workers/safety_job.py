@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rq.job import Job
+from rq.timeouts import BaseDeathPenalty
 
 from workers import jobs
 
@@ -49,3 +50,13 @@ class SafetyJob(Job):
 
     def send_webhooks(self, *args: Any, **kwargs: Any) -> None:
         """Never: a webhook is an address from Redis."""
+
+
+class NoDeathPenalty(BaseDeathPenalty):
+    """RQ's timeout would raise in the middle of a request. Ours has a deadline of its own, and an outcome."""
+
+    def setup_death_penalty(self) -> None:
+        """Do nothing."""
+
+    def cancel_death_penalty(self) -> None:
+        """Do nothing."""

@@ -12,7 +12,8 @@ from app.composition import open_here
 from app.job_safety.errors import StoreUnavailableError
 from app.observability.log import make_logger
 from app.wiring import Installation, connect_redis
-from workers.worker import SafetyWorker, quiet_rq
+from workers.quiet import quiet_rq
+from workers.worker import SafetyWorker
 
 LOOK_S: Final = 3.0
 """A thread hears of a stop only between two reads of the queue, this far apart."""

@@ -17,7 +17,8 @@ from app.execution.alarms import alarm
 from app.execution.cancel import run_cancel
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
 from app.execution.fills import parcels_of
-from app.execution.order import parcel_of, run_order
+from app.execution.order import run_order
+from app.execution.parcels import parcel_of
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.state import SENDABLE, IntentState
 from app.journal import followups, intents, schema
@@ -60,7 +61,7 @@ def sweep(context: ExecutionContext, *, batch: int = BATCH, max_rescues: int = M
     """
     context.delivery.claim()
     now_ms = context.clock.now_ms()
-    with context.journal.read() as connection:
+    with context.journal.look() as connection:
         due = intents.due_for_delivery(connection, now_ms=now_ms, limit=batch)
         late = followups.overdue(connection, now_ms=now_ms - FOLLOWUP_GRACE_MS, limit=batch)
     if not due and not late:

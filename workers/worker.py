@@ -5,7 +5,6 @@
 
 import argparse
 import contextlib
-import logging
 import signal
 import sys
 import time
@@ -24,13 +23,13 @@ from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
-from rq.timeouts import BaseDeathPenalty
 from rq.utils import now as rq_now
 from rq.worker import WorkerStatus
 
-from app.composition import compose, open_here
-from app.delivery import QUEUES, Claim, Claims, Leavings, rq_queue_name
+from app.composition import compose, guard_names, open_here
+from app.delivery import QUEUES, URGENT, Claim, Claims, Leavings, rq_queue_name
 from app.execution.context import ExecutionContext
+from app.job_safety.admission import Asking, EffectKind
 from app.job_safety.errors import (
     InvariantViolatedError,
     OutcomeUnknownError,
@@ -41,8 +40,9 @@ from app.journal import intents
 from app.wiring import Installation, connect_redis
 from workers import jobs
 from workers.identity import new_owner
+from workers.quiet import quiet_rq
 from workers.redis_watch import check_before_work
-from workers.safety_job import REFUSED_KEY, RefusedJobError, SafetyJob
+from workers.safety_job import REFUSED_KEY, NoDeathPenalty, RefusedJobError, SafetyJob
 
 WORKER_TTL_S: Final = 60
 """How long an idle worker may block in Redis before it shows a sign of life."""
@@ -52,16 +52,6 @@ SUSPENSION_S: Final = 1.0
 _NEVER: Final = datetime.fromtimestamp(0, tz=UTC)
 
 MAINTENANCE_S: Final = 600
-
-
-class NoDeathPenalty(BaseDeathPenalty):
-    """RQ's timeout would raise in the middle of a request. Ours has a deadline of its own, and an outcome."""
-
-    def setup_death_penalty(self) -> None:
-        """Do nothing."""
-
-    def cancel_death_penalty(self) -> None:
-        """Do nothing."""
 
 
 class SafetyWorker(SimpleWorker):
@@ -102,9 +92,11 @@ class SafetyWorker(SimpleWorker):
         self.context: ExecutionContext | None = None
         self._claimed: Claim | None = None
         self._look_at_s = 0.0
+        # Only urgent work takes risk away, and what is urgent may open some all the same.
+        self._kinds = [EffectKind.OPEN, *([EffectKind.REDUCE] if role == URGENT else [])]
         self._claims = Claims(
             self.connection, self.installation.delivery, queue=full[0] if full else "", worker=self.name,
-            worker_ttl_s=WORKER_TTL_S + 60,
+            worker_ttl_s=WORKER_TTL_S + 60, guards=guard_names(self.installation.settings).guard("order", ""),
         )  # fmt: skip
 
     @property
@@ -146,7 +138,7 @@ class SafetyWorker(SimpleWorker):
     def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> Any:
         """Begin the next job and return it with its queue; None: there is none, in a burst or after `max_idle_time`."""
         claims, queue = self._claims, self.queues[0]
-        claim, self._claimed = self._claimed or claims.take(), None
+        claim, self._claimed = self._claimed or claims.take(self._asking()), None
         idle_until_s = None if max_idle_time is None else time.monotonic() + max_idle_time
         while claim is None and timeout is not None:
             if self.is_stopping:
@@ -168,18 +160,22 @@ class SafetyWorker(SimpleWorker):
         """Run what was begun, and begin the next with the same round trip that ends it."""
         claim: Claim = job
         if claim.function is None:
-            self._execute_unknown(claim, queue)
+            with self._admission_of(claim):
+                self._execute_unknown(claim, queue)
             return
         context = self._context_in_use
         context.afterwards.leavings = leavings = Leavings()
         try:
-            result = jobs.run(claim.function, claim.key)
+            with self._admission_of(claim):
+                result = jobs.run(claim.function, claim.key)
         except Exception:  # noqa: BLE001 - RQ's own: whatever a job raises is kept in the job, and the worker goes on
             context.afterwards.leavings = None
             self._fail(claim, queue, leavings)
             return
         context.afterwards.leavings = None
-        has_dependents, self._claimed = self._claims.finish(claim, result, leavings, begin_next=not self.is_stopping)
+        has_dependents, self._claimed = self._claims.finish(
+            claim, result, leavings, begin_next=not self.is_stopping, asking=self._asking()
+        )
         jobs.after_the_end(context, leavings)
         if has_dependents:
             queue.enqueue_dependents(self._fetch(claim))
@@ -192,24 +188,70 @@ class SafetyWorker(SimpleWorker):
             self._claims.give_back()
         super().teardown()  # type: ignore[no-untyped-call]  # the same
 
+    def _asking(self) -> Asking | None:
+        """Return what asks for the admission of the next job with its beginning, or nothing.
+
+        Only of venues that this process has sent to: the first order of each goes the whole way, on which the limits
+        are learned and the books are opened.
+        """
+        context = self._context_in_use
+        kill_epoch = context.early.known_epoch
+        if kill_epoch is None or not context.opened or context.is_dry_run:
+            return None
+        wanted = [(kind, venue) for kind in self._kinds for venue in sorted(context.opened)]
+        return context.admission.ahead("order", wanted, at_s=context.clock.monotonic(), kill_epoch=kill_epoch)
+
+    @contextlib.contextmanager
+    def _admission_of(self, claim: Claim) -> Iterator[None]:
+        """Let the job take the admission that came with its beginning; give back what it has not taken."""
+        context = self._context_in_use
+        early = context.early
+        early.ahead = context.admission.told(*claim.asked) if claim.asked is not None else None
+        try:
+            yield
+        finally:
+            left, early.ahead = early.ahead, None
+            if left is not None:
+                context.end_early(left)
+
     def _wait(self) -> Claim | None:
+        """Wait for the next job, through an absence of Redis too."""
         pause_s = 0.5
+        is_unanswered = False
         while True:
             try:
-                return self._claims.wait(self.wait_s)
+                return self._take_what_was_not_heard_of() if is_unanswered else self._claims.wait(self.wait_s)
             except RedisConnectionError as error:
                 self.log.warning("worker %s: Redis is not there: %s", self.name, error)
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 2, self.max_connection_wait_time)
                 if self.is_stopping:
                     raise StopRequested from error
+                is_unanswered = True
+
+    def _take_what_was_not_heard_of(self) -> Claim | None:
+        """Begin what the unanswered wait may have begun, or only moved; None: it was neither."""
+        return self._claims.take() if self._claims.give_back() else self._claims.take_moved()
 
     def _execute_unknown(self, claim: Claim, queue: Queue) -> None:
         """Let RQ itself deal with what is not plainly ours: it is refused, with all that RQ does to a failed job."""
-        job = self._fetch(claim)
-        self.execution = self._execution_of(claim)
-        self.perform_job(job, queue)
+        try:
+            job = self._fetch(claim)
+        except RedisError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever RQ makes of a hash that it cannot read
+            # Given back, it would end one worker after the other.
+            self._tell_refused(claim.job_id, f"refused: it cannot be read: {type(error).__name__}: {error}")
+            self._claims.drop(claim)
+        else:
+            self.execution = self._execution_of(claim)
+            self.perform_job(job, queue)
         self.set_state(WorkerStatus.IDLE)
+
+    def _tell_refused(self, job_id: str, why: str) -> None:
+        self._context_in_use.record.event("job_refused", level="error", job_id=job_id, why=why[:500])
+        with contextlib.suppress(RedisError):
+            self.installation.redis.incr(REFUSED_KEY)
 
     def _fail(self, claim: Claim, queue: Queue, leavings: Leavings) -> None:
         """Tell what the job has left, and have RQ keep the failure where its tools show it."""
@@ -251,9 +293,7 @@ class SafetyWorker(SimpleWorker):
         error = exc_info[1] if len(exc_info) > 1 else None
         if self.context is not None:
             if isinstance(error, RefusedJobError):
-                self.context.record.event("job_refused", level="error", job_id=job.id, why=str(error))
-                with contextlib.suppress(RedisError):
-                    self.installation.redis.incr(REFUSED_KEY)
+                self._tell_refused(job.id, str(error))
             else:
                 level = "warning" if isinstance(error, StoreUnavailableError) else "error"
                 self.context.record.event(
@@ -273,29 +313,6 @@ def _sent_once(connection: Redis | None, installation: Installation) -> Redis:
     connection.connection_pool.connection_kwargs["retry"] = Retry(NoBackoff(), 0)
     connection.connection_pool.disconnect()
     return connection
-
-
-def _in_one_line(record: logging.LogRecord) -> bool:
-    """Say of a store that is away what it said; where in RQ we heard of it helps nobody."""
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, RedisError | StoreUnavailableError):
-        record.msg, record.args = f"{record.getMessage()} {type(error).__name__}: {error}", ()
-        record.exc_info = None
-    return True
-
-
-@contextlib.contextmanager
-def quiet_rq() -> Iterator[None]:
-    """Keep RQ's own chatter below warnings, and its words on an absent Redis to a line."""
-    logger = logging.getLogger("rq.worker")
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    logger.addFilter(_in_one_line)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_in_one_line)
-        logger.setLevel(before)
 
 
 def run_worker(

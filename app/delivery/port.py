@@ -43,12 +43,16 @@ MAX_ARGUMENTS: Final = 4000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parcel:
-    """One key to deliver: what type of work it names, and on which of `QUEUES`."""
+    """One key to deliver: what type of work it names, and on which of `QUEUES`.
+
+    `asks`: what its admission asks for (`admission.asks_for`), so that this can come with its beginning; or nothing.
+    """
 
     key: str
     type: str
     queue: str
     description: str = ""
+    asks: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,6 +304,7 @@ class Delivery:
             "enqueued_at": now,
             "data": zlib.compress(json.dumps([JOB_FUNCTIONS[parcel.type], None, [parcel.key], {}]).encode()),
             "description": parcel.description or f"{parcel.type} {parcel.key}",
+            **({"asks": f"{parcel.asks} {parcel.key}"} if parcel.asks else {}),
         }
 
     def _queue_key(self, queue: str) -> str:

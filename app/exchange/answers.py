@@ -29,6 +29,13 @@ _AVERAGE: Final = Context(prec=28)
 """Spot tells no average price; it is the quotient of two exact sums, rounded to this precision, for display only."""
 
 
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant)
+
+
 def load(body: bytes | str) -> object:
     """Return the value of a JSON text, numbers exact.
 
@@ -37,7 +44,7 @@ def load(body: bytes | str) -> object:
     """
     try:
         told = body if isinstance(body, str) else body.decode("utf-8")
-        value: object = json.loads(told, parse_float=Decimal, parse_constant=_refuse_constant)
+        value: object = _DECODER.decode(told)
     except (ValueError, RecursionError) as error:
         raise AnswerShapeError(f"the body is not JSON: {body[:80]!r}") from error
     return value
@@ -313,7 +320,3 @@ def _object(value: object) -> JsonObject:
     if not isinstance(value, dict):
         raise AnswerShapeError(f"expected a JSON object, got {value!r:.80}")
     return value
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")

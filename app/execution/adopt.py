@@ -18,6 +18,8 @@ from app.job_safety.errors import InvariantViolatedError
 from app.job_safety.outcome import ExchangeOrder
 from app.job_safety.state import DOUBTFUL, LIVE, ON_EXCHANGE, TERMINAL_STATES, IntentState
 from app.journal import attempts, followups, intents, tallies
+from app.journal.followups import Followup
+from app.journal.prepared import Bound, counts_of
 from app.journal.rows import IntentRow
 from app.journal.tallies import Tally
 
@@ -57,33 +59,53 @@ def adopt(context: ExecutionContext, connection: Connection, *, key: str, order:
     """
     now_ms = context.clock.now_ms()
     row = intents.load(connection, key, lock=True)
-    attempts.add_proof(connection, key=key, order=order, source=source, before=row.state.value, now_ms=now_ms)
-    _alarm_if_odd(context, connection, row, order, source)
+    proof = attempts.proof(connection, key=key, order=order, source=source, before=row.state.value, now_ms=now_ms)
     if _is_second(row, order):
+        counts_of(connection, proof)
+        _alarm_if_odd(context, connection, row, order, source)
         _tally_second(connection, row, order)
         # A second order under one id: the first keeps the row, and the sweep of trades books the other one too.
         return Adopted(row=row, parcels=[])
+    _alarm_if_odd(context, connection, row, order, source)
+    answer = f"{order.status} {order.executed_quantity}"
+    settled = attempts.settling(
+        key=key, attempt=row.attempt, outcome="ACCEPTED", by=source, now_ms=now_ms, answer=answer
+    )
+    ask = _question_of_fills(row, order, now_ms=now_ms)
+    also = [proof, settled, *([followups.addition(connection, ask, now_ms=now_ms)] if ask is not None else [])]
+    row, counts = _moved(context, connection, row, order, source=source, also=also, now_ms=now_ms)
+    is_news = ask is not None and counts[-1] == 1
+    return Adopted(row=row, parcels=[_parcel(ask)] if ask is not None and is_news else [])
+
+
+def _moved(
+    context: ExecutionContext,
+    connection: Connection,
+    row: IntentRow,
+    order: ExchangeOrder,
+    *,
+    source: str,
+    also: Sequence[Bound],
+    now_ms: int,
+) -> tuple[IntentRow, list[int]]:
+    """Take what is new of the order into its row, with whatever goes along; return the row, and what `also` counted."""
     after = _state_after(row, order)
-    if after is not None:
-        changes = _columns(row, order, now_ms=now_ms)
-        if row.state not in ON_EXCHANGE:
-            changes["reason"] = None if source == "dispatch" else f"found at the exchange by {source}"
-        if after in TERMINAL_STATES and order.executed_quantity == 0:
-            changes["booked_at_ms"] = now_ms
-        if not intents.move(connection, row, after, now_ms=now_ms, **changes):
-            raise InvariantViolatedError(f"{key}: the row moved although this transaction holds it")
-        _tell_if_finished(context, row, after)
-    elif order.is_algo and order.actual_order_id is not None and row.actual_order_id is None:
-        # Triggered: from here on the real order is followed and canceled, by its own id.
-        intents.touch(connection, row, now_ms=now_ms, actual_order_id=order.actual_order_id)
-    for attempt in attempts.of_intent(connection, key):
-        if attempt.outcome is None and attempt.attempt == row.attempt:
-            attempts.settle(
-                connection, key=key, attempt=attempt.attempt, outcome="ACCEPTED", by=source, now_ms=now_ms,
-                answer=f"{order.status} {order.executed_quantity}",
-            )  # fmt: skip
-    parcels = _ask_for_fills(connection, row, order, now_ms=now_ms)
-    return Adopted(row=intents.load(connection, key), parcels=parcels)
+    if after is None:
+        if order.is_algo and order.actual_order_id is not None and row.actual_order_id is None:
+            # Triggered: from here on the real order is followed and canceled, by its own id.
+            intents.touch(connection, row, now_ms=now_ms, actual_order_id=order.actual_order_id)
+        counts = counts_of(connection, *also)
+        return intents.load(connection, row.key), counts
+    changes = _columns(row, order, now_ms=now_ms)
+    if row.state not in ON_EXCHANGE:
+        changes["reason"] = None if source == "dispatch" else f"found at the exchange by {source}"
+    if after in TERMINAL_STATES and order.executed_quantity == 0:
+        changes["booked_at_ms"] = now_ms
+    moved, counts = intents.move_with(connection, row, after, also, now_ms=now_ms, **changes)
+    if moved is None:
+        raise InvariantViolatedError(f"{row.key}: the row moved although this transaction holds it")
+    _tell_if_finished(context, row, after)
+    return moved, counts
 
 
 def _tally_second(connection: Connection, row: IntentRow, order: ExchangeOrder) -> None:
@@ -140,11 +162,12 @@ def _columns(row: IntentRow, order: ExchangeOrder, *, now_ms: int) -> dict[str, 
     return columns
 
 
-def _ask_for_fills(connection: Connection, row: IntentRow, order: ExchangeOrder, *, now_ms: int) -> list[Parcel]:
+def _question_of_fills(row: IntentRow, order: ExchangeOrder, *, now_ms: int) -> Followup | None:
+    """Return what asks for the fills that the order tells of; the same question once only, by its key."""
     if order.executed_quantity <= 0:
-        return []
+        return None
     trading_id = (order.actual_order_id or order.order_id) if order.is_algo else order.order_id
-    followup = followups.Followup(
+    return Followup(
         key=f"{FETCH_FILLS}:{row.venue}:{row.symbol}:{trading_id}:{order.executed_quantity}:{order.status}",
         kind=FETCH_FILLS,
         queue="positions",
@@ -157,9 +180,10 @@ def _ask_for_fills(connection: Connection, row: IntentRow, order: ExchangeOrder,
         # The sweeper's time to look: the worker that writes this delivers it at once.
         run_at_ms=now_ms + REDELIVER_AFTER_MS,
     )
-    if not followups.add(connection, followup, now_ms=now_ms):
-        return []
-    return [Parcel(key=followup.key, type=FOLLOWUP, queue="positions", description=f"fetch fills of {row.key}")]
+
+
+def _parcel(ask: Followup) -> Parcel:
+    return Parcel(key=ask.key, type=FOLLOWUP, queue=ask.queue, description=f"fetch fills of {ask.intent_key}")
 
 
 def _alarm_if_odd(

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection
-
 from app.delivery import Parcel
 from app.exchange.errors import ExchangeClockUnknownError, ExchangeQueryError
 from app.exchange.models import CancelAccepted, CancelOutcome, PinnedCancel
 from app.exchange.signing import payload_hash
 from app.execution.adopt import adopt
-from app.execution.conditions import Denied, Pin, first_denied
+from app.execution.conditions import Denied, Pin, closing_states, first_denied
 from app.execution.context import ExecutionContext
 from app.execution.heard import Heard, call_name
 from app.execution.settle import close_gate
@@ -20,7 +18,9 @@ from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
 from app.job_safety.outcome import ExchangeOrder, NotSent, Refused, Unknown, Venue
 from app.job_safety.side_effect_guard import Token
 from app.job_safety.state import DOUBTFUL, LIVE, SENDABLE, TERMINAL_STATES, IntentState
-from app.journal import attempts, intents, meta
+from app.journal import attempts, intents, standing
+from app.journal.fence import next_fence
+from app.journal.meta import Meta
 from app.journal.rows import AttemptRow, IntentRow
 
 LOOK_AGAIN_MS = 500
@@ -151,13 +151,14 @@ def _send(context: ExecutionContext, row: IntentRow, target: IntentRow, heard: H
     venue = target.venue or Venue.USDM
     context.exchange_clock.lower_bound_ms(venue)
     with context.journal.write() as connection:
-        fresh = intents.load(connection, row.key, lock=True)
+        stands = standing.hold(connection, row.key, closing=closing_states(context))
+        fresh = stands.row
         if fresh.state in TERMINAL_STATES:
             return fresh.state.value
         pin = Pin(
             timestamp_ms=context.exchange_clock.lower_bound_ms(venue), recv_window_ms=context.horizons.recv_window_ms
         )
-        denied = first_denied(context, connection, fresh, EffectKind.CANCEL, pin)
+        denied = first_denied(context, connection, stands, EffectKind.CANCEL, pin)
         if isinstance(denied, Denied):
             request = None
         else:
@@ -171,13 +172,15 @@ def _send(context: ExecutionContext, row: IntentRow, target: IntentRow, heard: H
                 client_order_id=target.client_order_id,
                 is_algo=is_algo,
             )
-            attempt = _new_attempt(context, connection, fresh, request)
-            attempts.insert(connection, {name: getattr(attempt, name) for name in AttemptRow.__dataclass_fields__})
+            attempt = _new_attempt(context, stands.stamp, fresh, request)
             now_ms = context.clock.now_ms()
-            intents.move(
-                connection, fresh, IntentState.DISPATCHED, now_ms=now_ms, attempt=attempt.attempt, fence=attempt.fence,
-                run_at_ms=now_ms + context.horizons.lease_check_ms,
+            moved, _ = intents.move_with(
+                connection, fresh, IntentState.DISPATCHED, [attempts.insertion(attempt)], now_ms=now_ms,
+                attempt=attempt.attempt, fence=attempt.fence, run_at_ms=now_ms + context.horizons.lease_check_ms,
             )  # fmt: skip
+            if moved is None:
+                raise InvariantViolatedError(f"{row.key}: the row moved although this transaction holds it")
+            attempts.tally(connection, moved, attempt)
     if request is None or denied is not None:
         why = denied.why if denied else "denied"
         return (
@@ -255,14 +258,12 @@ def _settle_accepted(
     return IntentState.DONE.value
 
 
-def _new_attempt(
-    context: ExecutionContext, connection: Connection, row: IntentRow, request: PinnedCancel
-) -> AttemptRow:
+def _new_attempt(context: ExecutionContext, stamp: Meta, row: IntentRow, request: PinnedCancel) -> AttemptRow:
     return AttemptRow(
         key=row.key,
         attempt=row.attempt + 1,
         owner=context.owner,
-        fence=meta.raise_fence(connection, row.fence),
+        fence=next_fence(row.fence, stamp.epoch),
         client_order_id=request.client_order_id or "",
         timestamp_ms=request.timestamp_ms,
         recv_window_ms=request.recv_window_ms,

@@ -15,7 +15,7 @@ from app.exchange.gateway import ExchangeGateway
 from app.exchange.models import Balance, ExchangePosition, ExchangeTrade, Income
 from app.execution.account_reading import AccountReading
 from app.execution.kill import KillSwitch
-from app.job_safety.admission import Admission
+from app.job_safety.admission import Admission, Admitted, Ahead
 from app.job_safety.circuit_breaker import Breakers
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.faults import Faults
@@ -107,6 +107,18 @@ class Afterwards:
     leavings: Leavings | None = None
 
 
+@dataclass(slots=True)
+class Early:
+    """The admission that came with the beginning of the job under way, until the job takes it.
+
+    `known_epoch` is the kill switch's epoch that this process has read last: what it asks next, it asks in this one or
+    a later one.
+    """
+
+    ahead: Ahead | None = None
+    known_epoch: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionContext:
     """One process' dependencies. `owner` is unique per process start."""
@@ -151,6 +163,7 @@ class ExecutionContext:
     limits_looked: dict[Venue, float] = field(default_factory=dict)
     """When this process looks again whether a venue's limits are known (monotonic seconds)."""
     afterwards: Afterwards = field(default_factory=Afterwards)
+    early: Early = field(default_factory=Early)
 
     @property
     def is_dry_run(self) -> bool:
@@ -177,6 +190,12 @@ class ExecutionContext:
             self.afterwards.leavings.guards.append(ending)
         else:
             self.end(ending)
+
+    def end_early(self, ahead: Ahead, *, now: bool = False) -> None:
+        """Give back the lease, and the permit, of an admission that nobody has used."""
+        if isinstance(ahead.answer, Admitted):
+            told = Told(venue=Venue(ahead.venue), ticket=ahead.answer.ticket)
+            self.end_lease("order", ahead.key, ahead.token, told=told, now=now)
 
     def end(self, ending: GuardEnd) -> None:
         """Do now what `ending` says."""

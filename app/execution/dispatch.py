@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from sqlalchemy import Connection
-
 from app.exchange.models import PinnedOrder
 from app.exchange.signing import payload_hash
-from app.execution.conditions import Denied, Pin, first_denied
+from app.execution.conditions import Denied, Pin, closing_states, first_denied
 from app.execution.context import ExecutionContext
 from app.execution.heard import Heard, call_name
 from app.execution.settle import Settled, close_gate, settle
@@ -19,7 +17,9 @@ from app.job_safety.errors import InvariantViolatedError, LeaseLostError, StoreU
 from app.job_safety.faults import FaultPoint
 from app.job_safety.outcome import Accepted, FailureClass, NotSent, Outcome, Refused, Unknown, Venue
 from app.job_safety.state import SENDABLE, IntentState
-from app.journal import attempts, intents, meta
+from app.journal import attempts, intents, standing
+from app.journal.fence import next_fence
+from app.journal.meta import Meta
 from app.journal.rows import AttemptRow, IntentRow
 
 SETTLE_PAUSES_S: Final = (0.1, 0.4, 1.0, 1.5)
@@ -81,10 +81,11 @@ def _write_dispatched(
     written: _Dispatched | None = None
     try:
         with context.journal.write() as connection:
-            fresh = intents.load(connection, row.key, lock=True)
+            stands = standing.hold(connection, row.key, closing=closing_states(context))
+            fresh = stands.row
             if fresh.state not in SENDABLE or (fresh.attempt, fresh.fence) != (row.attempt, row.fence):
                 raise LeaseLostError(f"{row.key}: moved to {fresh.state} by somebody else")
-            if attempts.has_proof(connection, row.key):
+            if stands.has_proof:
                 raise InvariantViolatedError(f"{row.key}: the exchange has this order; it must not be sent")
             pinned_at_s = context.clock.monotonic()
             pin = Pin(
@@ -92,18 +93,19 @@ def _write_dispatched(
                 recv_window_ms=context.horizons.recv_window_ms,
                 kill_epoch=kill_epoch,
             )
-            denied = first_denied(context, connection, fresh, kind, pin)
+            denied = first_denied(context, connection, stands, kind, pin)
             if denied is not None:
                 return denied
             request = pinned_order(fresh, intent, pin)
-            attempt = _new_attempt(context, connection, fresh, request)
-            attempts.insert(connection, {name: getattr(attempt, name) for name in AttemptRow.__dataclass_fields__})
-            moved = intents.move(
-                connection, fresh, IntentState.DISPATCHED, now_ms=context.clock.now_ms(), attempt=attempt.attempt,
-                fence=attempt.fence, run_at_ms=context.clock.now_ms() + context.horizons.lease_check_ms,
+            attempt = _new_attempt(context, stands.stamp, fresh, request)
+            moved, _ = intents.move_with(
+                connection, fresh, IntentState.DISPATCHED, [attempts.insertion(attempt)],
+                now_ms=context.clock.now_ms(), attempt=attempt.attempt, fence=attempt.fence,
+                run_at_ms=context.clock.now_ms() + context.horizons.lease_check_ms,
             )  # fmt: skip
-            if not moved:
+            if moved is None:
                 raise LeaseLostError(f"{row.key}: lost to another worker at the last moment")
+            attempts.tally(connection, moved, attempt)
             if attempt.attempt > 1:
                 ask_whether_single(connection, fresh, attempt.attempt, now_ms=context.clock.now_ms())
             context.faults.hit(FaultPoint.IN_DISPATCH_TRANSACTION)
@@ -184,12 +186,12 @@ def pinned_order(row: IntentRow, intent: OrderIntent, pin: Pin) -> PinnedOrder:
     )
 
 
-def _new_attempt(context: ExecutionContext, connection: Connection, row: IntentRow, request: PinnedOrder) -> AttemptRow:
+def _new_attempt(context: ExecutionContext, stamp: Meta, row: IntentRow, request: PinnedOrder) -> AttemptRow:
     return AttemptRow(
         key=row.key,
         attempt=row.attempt + 1,
         owner=context.owner,
-        fence=meta.raise_fence(connection, row.fence),
+        fence=next_fence(row.fence, stamp.epoch),
         client_order_id=request.client_order_id,
         timestamp_ms=request.timestamp_ms,
         recv_window_ms=request.recv_window_ms,

@@ -43,7 +43,7 @@ class Spent:
 
 def live_symbols(context: ExecutionContext) -> dict[tuple[Venue, str], list[IntentRow]]:
     """Return the orders that rest at the exchange, by venue and symbol."""
-    with context.journal.read() as connection:
+    with context.journal.look() as connection:
         rows = intents.in_states(connection, sorted(LIVE), limit=10_000, intent_type="order")
     found: dict[tuple[Venue, str], list[IntentRow]] = defaultdict(list)
     for row in rows:

@@ -3,7 +3,6 @@
 import contextlib
 from typing import Final
 
-from app.delivery import Parcel
 from app.exchange.errors import ExchangeClockUnknownError, ExchangeQueryError
 from app.execution import kill, opening, reconcile
 from app.execution.conditions import Denied
@@ -12,10 +11,11 @@ from app.execution.dispatch import dispatch
 from app.execution.heard import Heard
 from app.execution.limits import ensure_known
 from app.execution.open_alone import OpeningElsewhereError, open_alone
+from app.execution.parcels import kind_of
 from app.execution.recheck import RestoredLatelyError, look_up_first
 from app.execution.settle import Settled
-from app.intents import OrderIntent, describe, from_canonical
-from app.job_safety.admission import Admitted, Blocked, Done, EffectKind, Held
+from app.intents import OrderIntent, from_canonical
+from app.job_safety.admission import AdmissionAnswer, Admitted, Blocked, Done, EffectKind, Held
 from app.job_safety.circuit_breaker import job_type_of
 from app.job_safety.errors import InvariantViolatedError, LeaseLostError, StoreUnavailableError
 from app.job_safety.faults import FaultPoint
@@ -23,9 +23,12 @@ from app.job_safety.outcome import Venue
 from app.job_safety.retry_policy import Expire, snooze_until
 from app.job_safety.side_effect_guard import Token, Told
 from app.job_safety.state import DOUBTFUL, SENDABLE, TERMINAL_STATES, IntentState
-from app.journal import intents, meta, snoozed
+from app.journal import intents, snoozed, standing
 from app.journal.meta import Meta
 from app.journal.rows import IntentRow
+
+FRESH_S: Final = 1.0
+"""For how long an admission that came with the beginning of a job is taken for what is true."""
 
 MAX_ROUNDS: Final = 3
 """Attempts that we did not send (a slow disk, a pause) are repeated at once this often before the sweeper does."""
@@ -40,9 +43,9 @@ def run_order(context: ExecutionContext, key: str) -> str:
     """
     text = ""
     for _ in range(MAX_ROUNDS):
-        with context.journal.read() as connection:
-            row = intents.load(connection, key)
-            stamp = meta.load(connection)
+        with context.journal.look() as connection:
+            row, stamp = standing.look(connection, key)
+        context.early.known_epoch = stamp.kill_epoch
         if row.type != "order":
             raise InvariantViolatedError(f"{key} is a {row.type}, not an order")
         if row.state in DOUBTFUL:
@@ -99,21 +102,19 @@ def _attempt(context: ExecutionContext, row: IntentRow, stamp: Meta) -> tuple[st
         return _close(context, row, "validity ran out before it was sent"), False
     if context.is_dry_run:
         return _simulate(context, row), False
-    closed = kill.denied_before_admission(stamp, context.read_kill_here(), _kind_of(row))
+    closed = kill.denied_before_admission(stamp, context.read_kill_here(), kind_of(row))
     if closed is not None:
         return _blocked(context, row, closed, None), False
     return _admit(context, row, intent, stamp)
 
 
-def _kind_of(row: IntentRow) -> EffectKind:
-    return EffectKind.OPEN if row.opens_risk else EffectKind.REDUCE
-
-
 def _admit(context: ExecutionContext, row: IntentRow, intent: OrderIntent, stamp: Meta) -> tuple[str, bool]:
-    kind = _kind_of(row)
+    kind = kind_of(row)
     ensure_known(context, Venue(intent.venue))
     try:
-        answer = context.admission.ask("order", row.key, kind=kind, venue=intent.venue)
+        answer = _ahead(context, row, kind, intent.venue, stamp) or context.admission.ask(
+            "order", row.key, kind=kind, venue=intent.venue
+        )
         if isinstance(answer, Done):
             # The journal says that it is not finished, and the journal is right.
             context.record.event("guard_distrusted", key=row.key, hint=answer.hint)
@@ -148,6 +149,24 @@ def _admit(context: ExecutionContext, row: IntentRow, intent: OrderIntent, stamp
             raise InvariantViolatedError(f"{row.key}: the guard could not be taken over")
 
 
+def _ahead(
+    context: ExecutionContext, row: IntentRow, kind: EffectKind, venue: str, stamp: Meta
+) -> AdmissionAnswer | None:
+    """Return the answer that came with the beginning of this job, if it is one to what is asked now.
+
+    What the queue said of the job is compared with the journal, and the kill epoch with the one that was known before
+    it was asked: what was under way while the switch went on and off again is asked anew.
+    """
+    ahead, context.early.ahead = context.early.ahead, None
+    if ahead is None:
+        return None
+    is_fresh = ahead.kill_epoch == stamp.kill_epoch and context.clock.monotonic() - ahead.at_s <= FRESH_S
+    if is_fresh and (ahead.key, ahead.kind, ahead.venue) == (row.key, kind, venue):
+        return ahead.answer
+    context.end_early(ahead, now=True)
+    return None
+
+
 def _with_lease(
     context: ExecutionContext,
     row: IntentRow,
@@ -166,7 +185,7 @@ def _with_lease(
             if intent.venue not in context.opened:
                 open_alone(context, Venue(intent.venue))
                 context.opened.add(intent.venue)
-            cleared = look_up_first(context, row, intent)
+            cleared = look_up_first(context, row, intent, stamp)
             if cleared is None:
                 return "found at the exchange", False
             result = dispatch(context, cleared, intent, kind, heard, kill_epoch=stamp.kill_epoch)
@@ -276,9 +295,4 @@ def _snooze(context: ExecutionContext, row: IntentRow, why: str, for_ms: int | N
     return f"snoozed: {why}"
 
 
-def parcel_of(row: IntentRow) -> Parcel:
-    """Return what delivers `row` to its queue."""
-    return Parcel(key=row.key, type=row.type, queue=row.queue, description=describe(row.content))
-
-
-__all__ = ["REDELIVER_AFTER_MS", "parcel_of", "reconcile_row", "run_order"]
+__all__ = ["REDELIVER_AFTER_MS", "reconcile_row", "run_order"]

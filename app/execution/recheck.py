@@ -10,6 +10,7 @@ from app.job_safety.errors import LeaseLostError, RetryableError
 from app.job_safety.outcome import ExchangeOrder, Venue
 from app.journal import intents, meta
 from app.journal.fence import is_before
+from app.journal.meta import Meta
 from app.journal.rows import IntentRow
 
 LOOKBACK_MS: Final = 24 * 3600 * 1000
@@ -19,22 +20,20 @@ class RestoredLatelyError(RetryableError):
     """The journal was restored so lately that "not found" would prove nothing yet; nothing was sent."""
 
 
-def look_up_first(context: ExecutionContext, row: IntentRow, intent: OrderIntent) -> IntentRow | None:
+def look_up_first(context: ExecutionContext, row: IntentRow, intent: OrderIntent, stamp: Meta) -> IntentRow | None:
     """Return the row as it may be dispatched, or None if the exchange has, or had, this order; it is adopted then.
 
     A journal that was never rolled back remembers every attempt itself. After a restore any row that could be sent may
     have forgotten one, whatever the number of the last that it knows. The time of the restore is the fence: what was
     forgotten was pinned earlier, so "not found" counts once the exchange refuses such requests and its read side has
     caught up. That a row was looked up is kept as its fence, which then is of the present epoch; the transaction that
-    writes DISPATCHED insists on it (`conditions.looked_up`).
+    writes DISPATCHED insists on it (`conditions.looked_up`), and on a restore that has come after `stamp` was read.
 
     Raises:
         ExchangeQueryError: the exchange could not be asked; nothing may be sent.
         RestoredLatelyError: it is too early to tell.
         LeaseLostError: somebody moved the row, or restored the journal, meanwhile.
     """
-    with context.journal.read() as connection:
-        stamp = meta.load(connection)
     if stamp.restored_at_ms is None or not is_before(row.fence, stamp.epoch):
         return row
     early_ms = stamp.restored_at_ms + _provable_after_ms(context, row) - context.clock.now_ms()

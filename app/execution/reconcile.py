@@ -10,7 +10,6 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from app.delivery import Parcel
 from app.exchange.errors import ExchangeQueryError
 from app.exchange.models import OrderAbsent, OrderArchived
 from app.execution import circuits
@@ -18,7 +17,8 @@ from app.execution.adopt import adopt
 from app.execution.alarms import alarm
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
 from app.execution.evidence import Evidence, KnownOrders, Rules, Verdict, Wanted, enough_answers, judge, read_listing
-from app.intents import OrderIntent, describe, from_canonical
+from app.execution.parcels import parcel_of
+from app.intents import OrderIntent, from_canonical
 from app.job_safety.errors import InvariantViolatedError
 from app.job_safety.keys import CLIENT_ORDER_ID_PREFIX
 from app.job_safety.outcome import ExchangeOrder, Venue
@@ -219,7 +219,7 @@ def _absent(context: ExecutionContext, case: _Case, evidence: Evidence, verdict:
         doubt_ms=now_ms - (row.in_doubt_since_ms or now_ms),
     )  # fmt: skip
     if after is IntentState.RETRY_WAIT:
-        context.hand_over([Parcel(key=row.key, type="order", queue=row.queue, description=describe(row.content))])
+        context.hand_over([parcel_of(row)])
     return StepResult.SETTLED
 
 

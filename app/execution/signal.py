@@ -1,9 +1,9 @@
 """Turn a signal into its order intent, its quantity rounded down to the exchange's steps: one order per signal."""
 
-from app.delivery import Parcel
 from app.exchange.errors import ExchangeQueryError
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
-from app.intents import MAX_VALID_FOR_S, OrderIntent, SignalIntent, canonical, content_hash, describe, from_canonical
+from app.execution.parcels import parcel_of
+from app.intents import MAX_VALID_FOR_S, OrderIntent, SignalIntent, canonical, content_hash, from_canonical
 from app.job_safety.errors import InvariantViolatedError
 from app.job_safety.keys import client_order_id, digest
 from app.job_safety.outcome import Venue
@@ -72,7 +72,7 @@ def run_signal(context: ExecutionContext, key: str) -> str:
     context.record.event(
         "signal_became_order", level="debug", key=key, order=order.key, symbol=order.symbol, side=order.side
     )
-    context.hand_over([Parcel(key=new.key, type="order", queue=new.queue, description=describe(new.content))])
+    context.hand_over([parcel_of(new)])
     return reason
 
 

@@ -1,6 +1,7 @@
 """The one round trip before an attempt: every gate and the guard are read, and the guard taken, in one script."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -58,6 +59,33 @@ class Blocked:
 AdmissionAnswer: TypeAlias = Admitted | Done | Held | Blocked
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """What asks for the admission of a job in the script that begins it, as `lib_ask.lua` takes it.
+
+    `at_s` is when it was made (monotonic seconds), and `kill_epoch` the kill switch's epoch that was known then.
+    """
+
+    at_s: float
+    kill_epoch: int
+    token: Token
+    keys: Sequence[str]
+    arguments: Sequence[str | int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """An answer that came with the beginning of a job. `kind`, `venue` and `key` are what the queue said it is."""
+
+    at_s: float
+    kill_epoch: int
+    kind: EffectKind
+    venue: str
+    key: str
+    token: Token
+    answer: AdmissionAnswer
+
+
 class Admission:
     """Asks for one process. `owner` is unique per process start."""
 
@@ -94,21 +122,55 @@ class Admission:
         Raises:
             StoreUnavailableError: Redis did not answer; whether the lease is ours is unknown, so nothing is sent.
         """
-        token = Token(f"{self.owner}#{next(self._numbers)}")
-        pauses = self._pauses(kind, venue)
-        job_type = job_type_of(kind, venue) if venue else None
-        script_keys = [self._names.guard(effect_type, key), self._names.kill_switch, *pauses]
-        arguments: list[str | int] = [token, self._lease_ttl_ms, kind.value, "1" if distrust_done else "0", len(pauses)]
-        if self._gates is not None and venue is not None:
-            breakers, rate = self._gates.breakers, self._gates.rate
-            script_keys += [*self._names.circuit(job_type or "none"), *rate.keys(venue)]
-            arguments.append(breakers.policy.words(job_type) if job_type else "")
-            where = Venue(venue)
-            arguments.append(rate.order_words(kind, where) if job_type else rate.words(where, kind, weight=weight))
+        token = self._next_token()
+        gates = self._gates_of(kind, venue, weight)
+        script_keys = [self._names.guard(effect_type, key), *gates.keys]
+        arguments = [token, self._lease_ttl_ms, kind.value, "1" if distrust_done else "0", *gates.arguments]
         try:
             answer = self._admit(keys=script_keys, args=arguments)
         except RedisError as error:
             raise StoreUnavailableError(f"redis: {error}") from error
+        return self._read(answer, token, job_type_of(kind, venue) if venue else None)
+
+    def ahead(
+        self, effect_type: str, wanted: Sequence[tuple[EffectKind, str]], *, at_s: float, kill_epoch: int
+    ) -> Asking:
+        """Return what asks for effects of `effect_type`, of any of these kinds and venues, whichever comes next."""
+        token = self._next_token()
+        script_keys: list[str] = []
+        arguments: list[str | int] = [token, self._lease_ttl_ms, self._names.guard(effect_type, ""), len(wanted)]
+        for kind, venue in wanted:
+            gates = self._gates_of(kind, venue, 0)
+            script_keys += gates.keys
+            arguments += [asks_for(kind, venue), len(gates.keys), *gates.arguments]
+        return Asking(at_s=at_s, kill_epoch=kill_epoch, token=token, keys=script_keys, arguments=arguments)
+
+    def told(self, asking: Asking, asks: bytes, answer: object) -> Ahead:
+        """Return what the script that began a job has answered to `asking`."""
+        kind, venue, key = asks.decode().split(" ", 2)
+        effect = EffectKind(kind)
+        read = self._read(answer, asking.token, job_type_of(effect, venue))
+        return Ahead(
+            at_s=asking.at_s, kill_epoch=asking.kill_epoch, kind=effect, venue=venue, key=key, token=asking.token,
+            answer=read,
+        )  # fmt: skip
+
+    def _next_token(self) -> Token:
+        return Token(f"{self.owner}#{next(self._numbers)}")
+
+    def _gates_of(self, kind: EffectKind, venue: str | None, weight: int) -> "_GateTerms":
+        pauses = self._pauses(kind, venue)
+        script_keys = [self._names.kill_switch, *pauses]
+        if self._gates is None or venue is None:
+            return _GateTerms(keys=script_keys, arguments=[len(pauses), "", ""])
+        job_type = job_type_of(kind, venue)
+        breakers, rate, where = self._gates.breakers, self._gates.rate, Venue(venue)
+        script_keys += [*self._names.circuit(job_type or "none"), *rate.keys(venue)]
+        policy = breakers.policy.words(job_type) if job_type else ""
+        request = rate.order_words(kind, where) if job_type else rate.words(where, kind, weight=weight)
+        return _GateTerms(keys=script_keys, arguments=[len(pauses), policy, request])
+
+    def _read(self, answer: object, token: Token, job_type: str | None) -> AdmissionAnswer:
         match answer:
             case [b"admitted", int(generation), int(is_probe), bytes(would_block)]:
                 ticket = None
@@ -132,4 +194,26 @@ class Admission:
         return [whole_address, orders] if kind in {EffectKind.OPEN, EffectKind.REDUCE} else [whole_address]
 
 
-__all__ = ["Admission", "AdmissionAnswer", "Admitted", "Blocked", "Done", "EffectKind", "Held"]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _GateTerms:
+    keys: Sequence[str]
+    arguments: Sequence[str | int]
+
+
+def asks_for(kind: EffectKind, venue: str) -> str:
+    """Return what a job says of its effect, so that it can be asked for with its beginning (`lib_ask.lua`)."""
+    return f"{kind.value} {venue}"
+
+
+__all__ = [
+    "Admission",
+    "AdmissionAnswer",
+    "Admitted",
+    "Ahead",
+    "Asking",
+    "Blocked",
+    "Done",
+    "EffectKind",
+    "Held",
+    "asks_for",
+]

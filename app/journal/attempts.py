@@ -5,22 +5,19 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import Connection, and_, bindparam, literal_column, select, update
+from sqlalchemy import Connection, and_, bindparam, select, update
 
 from app.job_safety.outcome import ExchangeOrder, Failure
-from app.job_safety.retry_metrics import job_type_of
-from app.journal import audit, schema, tallies
-from app.journal.prepared import Prepared
-from app.journal.rows import AttemptRow, attempt_row
-from app.journal.sql import insert_or_ignore
+from app.journal import audit, schema, sql, tallies
+from app.journal.prepared import Bound, Prepared, counts_of
+from app.journal.rows import AttemptRow, IntentRow, attempt_row
 from app.journal.tallies import Tally
 
 _A = schema.attempts
 _NAMES = tuple(column.name for column in _A.c)
 _OF_INTENT = Prepared(select(_A).where(_A.c.key == bindparam("key")).order_by(_A.c.attempt))
-_HAS_PROOF = Prepared(
-    select(schema.proofs.c.id).where(schema.proofs.c.key == bindparam("key")).limit(literal_column("1"))
-)
+_FIELDS = tuple(AttemptRow.__dataclass_fields__)
+_INSERT = Prepared(_A.insert().values({name: bindparam(name) for name in _FIELDS}))
 MAX_ANSWER = 500
 ABSENT = "ABSENT"
 """The outcome of an attempt that reconcile has proven not executed."""
@@ -29,13 +26,15 @@ REOPENED = "attempts_reopened"
 """The action in the audit trail that says which settled attempts of an intent were opened again, and why."""
 
 
-def insert(connection: Connection, attempt: Mapping[str, object]) -> None:
-    """Write a new attempt. A second one with the same (key, number) fails in the database."""
-    _inserting(tuple(attempt)).count(connection, **attempt)
-    if cast("int", attempt["attempt"]) > 1:
-        table = schema.intents.c
-        row = connection.execute(select(table.type, table.venue).where(table.key == attempt["key"])).one()
-        tallies.add(connection, Tally.RETRIES, job_type_of(row.type, row.venue))
+def insertion(attempt: AttemptRow) -> Bound:
+    """Return the statement that writes a new attempt. A second one of the same number fails in the database."""
+    return Bound(_INSERT, {name: getattr(attempt, name) for name in _FIELDS})
+
+
+def tally(connection: Connection, row: IntentRow, attempt: AttemptRow) -> None:
+    """Count what `attempt`, new in this transaction, is to its intent: an attempt after the first is a retry."""
+    if attempt.attempt > 1:
+        tallies.add(connection, Tally.RETRIES, row.job_type)
 
 
 def is_first_proof(connection: Connection, *, key: str, order_id: int) -> bool:
@@ -69,6 +68,25 @@ def settle(
     retry_delay_ms: int | None = None,
 ) -> bool:
     """Record what became of an attempt unless that is recorded already; return whether it was."""
+    statement = settling(
+        key=key, attempt=attempt, outcome=outcome, by=by, now_ms=now_ms, failure=failure, answer=answer,
+        retry_delay_ms=retry_delay_ms,
+    )  # fmt: skip
+    return counts_of(connection, statement) == [1]
+
+
+def settling(
+    *,
+    key: str,
+    attempt: int,
+    outcome: str,
+    by: str,
+    now_ms: int,
+    failure: Failure | None = None,
+    answer: str = "",
+    retry_delay_ms: int | None = None,
+) -> Bound:
+    """Return the statement of `settle`, to be run with others."""
     values: dict[str, object] = {
         "outcome": outcome,
         "settled_at_ms": now_ms,
@@ -77,12 +95,7 @@ def settle(
         "retry_delay_ms": retry_delay_ms,
         **_failure_columns(failure),
     }
-    return _settling(tuple(values)).count(connection, as_key=key, as_attempt=attempt, **values) == 1
-
-
-@cache
-def _inserting(columns: tuple[str, ...]) -> Prepared:
-    return Prepared(_A.insert().values({name: bindparam(name) for name in columns}))
+    return Bound(_settling(tuple(values)), {"as_key": key, "as_attempt": attempt, **values})
 
 
 @cache
@@ -138,9 +151,9 @@ def venue_left_unknown(connection: Connection, *, venue: str, since_ms: int) -> 
     return connection.execute(query.limit(1)).first() is not None
 
 
-def add_proof(connection: Connection, *, key: str, order: ExchangeOrder, source: str, before: str, now_ms: int) -> bool:
-    """Append what the exchange said of an order of ours; return whether that is news."""
-    return insert_or_ignore(
+def proof(connection: Connection, *, key: str, order: ExchangeOrder, source: str, before: str, now_ms: int) -> Bound:
+    """Return the statement that appends what the exchange said of an order of ours, if that is news."""
+    return sql.insertion(
         connection,
         schema.proofs,
         key=key,
@@ -151,11 +164,6 @@ def add_proof(connection: Connection, *, key: str, order: ExchangeOrder, source:
         state_before=before,
         recorded_at_ms=now_ms,
     )
-
-
-def has_proof(connection: Connection, key: str) -> bool:
-    """Return whether the exchange ever said that it has, or had, an order of this intent."""
-    return bool(_HAS_PROOF.rows(connection, key=key))
 
 
 def proofs_of(connection: Connection, key: str) -> Sequence[Mapping[str, Any]]:

@@ -9,17 +9,19 @@ import fcntl
 import importlib
 import os
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from app.job_safety.errors import StoreUnavailableError
+from app.journal.prepared import Prepared
 
 LOCK_TIMEOUT_S: Final = 30
 """How long a writer waits for another before it gives up and says that the journal is unavailable."""
@@ -27,7 +29,13 @@ LOCK_TIMEOUT_S: Final = 30
 POOL_SIZE: Final = 5
 """Connections that a process keeps; opened as needed, one for each thread that is at work."""
 
+KEPT: Final = 1
+"""How many of them are kept ready, for each way to use them."""
+
 WAL_SAFE_VERSION: Final = (3, 51, 3)
+
+_BEGIN: Final = Prepared(text("BEGIN"))
+_BEGIN_IMMEDIATE: Final = Prepared(text("BEGIN IMMEDIATE"))
 
 
 def sqlite_module() -> ModuleType:
@@ -50,6 +58,10 @@ class Journal:
         self._engine: Engine | None = None
         self._pid = 0
         self._lock = FileLock(Path(f"{self.url.database}.lock")) if self.is_sqlite else None
+        self._writing = _Kept()
+        self._reading = _Kept()
+        self._looking = _Kept()
+        self._parents: list[_Kept] = []
 
     @property
     def engine(self) -> Engine:
@@ -57,6 +69,9 @@ class Journal:
         if self._engine is None or self._pid != os.getpid():
             if self._engine is not None:
                 self._engine.dispose(close=False)
+                # To drop these would say good-bye on the parent's sockets.
+                self._parents += [self._writing, self._reading, self._looking]
+            self._writing, self._reading, self._looking = _Kept(), _Kept(), _Kept()
             self._engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
             self._pid = os.getpid()
         return self._engine
@@ -69,7 +84,8 @@ class Journal:
             StoreUnavailableError: the database cannot be reached, is locked for too long, or the answer of the commit
                 was lost: such a commit counts as not won.
         """
-        with _translated(), self._alone(), self.engine.begin() as connection:
+        engine = self.engine
+        with _translated(), self._alone(), self._writing.lend(engine.connect) as connection, connection.begin():
             yield connection
 
     @contextlib.contextmanager
@@ -79,11 +95,22 @@ class Journal:
         Raises:
             StoreUnavailableError: the database cannot be reached.
         """
-        with _translated(), self.engine.connect() as connection:
-            reading = connection.execution_options(read_only=True)
-            # What a prepared statement runs begins no transaction by itself; psycopg does.
-            with reading.begin() if self.is_sqlite else contextlib.nullcontext():
-                yield reading
+        engine = self.engine
+        with _translated(), self._reading.lend(lambda: _for_reading(engine)) as connection, connection.begin():
+            yield connection
+
+    @contextlib.contextmanager
+    def look(self) -> Iterator[Connection]:
+        """Yield a connection for single prepared statements, each a view of its own: begins no transaction at all.
+
+        On PostgreSQL that saves two round trips.
+
+        Raises:
+            StoreUnavailableError: the database cannot be reached.
+        """
+        engine = self.engine
+        with _translated(), self._looking.lend(lambda: _without_transactions(engine)) as connection:
+            yield connection
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         return self._lock.hold() if self._lock is not None else contextlib.nullcontext()
@@ -91,8 +118,39 @@ class Journal:
     def close(self) -> None:
         """Give all connections back."""
         if self._engine is not None and self._pid == os.getpid():
+            for kept in (self._writing, self._reading, self._looking):
+                kept.close()
             self._engine.dispose()
         self._engine = None
+
+
+class _Kept:
+    """Connections that are lent out as they are: to check one out of the pool costs more than SQLite takes to read."""
+
+    def __init__(self) -> None:
+        self._free: deque[Connection] = deque()
+
+    @contextlib.contextmanager
+    def lend(self, connect: Callable[[], Connection]) -> Iterator[Connection]:
+        """Lend a connection that nobody uses. One under which something failed is not lent again."""
+        try:
+            connection = self._free.pop()
+        except IndexError:
+            connection = connect()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        if len(self._free) < KEPT:
+            self._free.append(connection)
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Give all of them back to their pool."""
+        while self._free:
+            self._free.pop().close()
 
 
 class FileLock:
@@ -133,6 +191,16 @@ class FileLock:
                 return
 
 
+def _for_reading(engine: Engine) -> Connection:
+    return engine.connect().execution_options(read_only=True)
+
+
+def _without_transactions(engine: Engine) -> Connection:
+    # SQLite's driver is in autocommit mode already; psycopg would begin a transaction with whatever it is given.
+    options = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {}
+    return engine.connect().execution_options(**options)
+
+
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -171,8 +239,8 @@ def _sqlite_engine(url: URL) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         # The driver is in autocommit mode, so that this BEGIN is the only one; writers take the lock at once.
-        immediate = not connection.get_execution_options().get("read_only", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        is_reading = connection.get_execution_options().get("read_only", False)
+        (_BEGIN if is_reading else _BEGIN_IMMEDIATE).count(connection)
 
     return engine
 

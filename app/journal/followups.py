@@ -9,13 +9,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Integer, bindparam, literal, select, update
 
 from app.journal import schema
-from app.journal.sql import insert_ignore, insert_or_ignore
+from app.journal.prepared import Bound, Prepared, counts_of
+from app.journal.sql import insert_ignore, insertion
 
 ALERT: Final = "alert"
 """The one kind that no queue delivers: the keeper does, beside the work."""
+
+_F = schema.followups
+_NAMES = tuple(column.name for column in _F.c)
+_DUE = select(_F).where(_F.c.done_at_ms.is_(None), _F.c.run_at_ms <= bindparam("now_ms"))
+_MOST = bindparam("most", type_=Integer)
+_DUE_OF_KIND = _DUE.where(_F.c.kind == bindparam("of_kind")).order_by(_F.c.run_at_ms, _F.c.key).limit(_MOST)
+_OF_KIND = Prepared(_DUE_OF_KIND)
+_LOCK_KIND = Prepared(_DUE_OF_KIND.with_for_update(skip_locked=True))
+_OVERDUE = Prepared(_DUE.where(_F.c.kind != literal(ALERT)).order_by(_F.c.run_at_ms).limit(_MOST))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +43,12 @@ class Followup:
 
 def add(connection: Connection, followup: Followup, *, now_ms: int) -> bool:
     """Write `followup` unless its key is known; return whether it is new."""
-    return insert_or_ignore(
+    return counts_of(connection, addition(connection, followup, now_ms=now_ms)) == [1]
+
+
+def addition(connection: Connection, followup: Followup, *, now_ms: int) -> Bound:
+    """Return the statement that writes `followup` unless its key is known, to be run with others."""
+    return insertion(
         connection,
         schema.followups,
         key=followup.key,
@@ -56,18 +71,7 @@ def load_open(connection: Connection, key: str, *, lock: bool = False) -> Follow
 
 def open_of_kind(connection: Connection, kind: str, *, now_ms: int, limit: int, lock: bool = False) -> list[Followup]:
     """Return up to `limit` due follow-ups of `kind`, oldest first; rows locked by somebody else are passed over."""
-    query = (
-        select(schema.followups)
-        .where(
-            schema.followups.c.kind == kind,
-            schema.followups.c.done_at_ms.is_(None),
-            schema.followups.c.run_at_ms <= now_ms,
-        )
-        .order_by(schema.followups.c.run_at_ms, schema.followups.c.key)
-        .limit(limit)
-    )
-    rows = connection.execute(query.with_for_update(skip_locked=True) if lock else query).mappings()
-    return [_from_row(cast("Mapping[str, Any]", row)) for row in rows]
+    return _typed((_LOCK_KIND if lock else _OF_KIND).rows(connection, of_kind=kind, now_ms=now_ms, most=limit))
 
 
 def open_of_intent(connection: Connection, intent_key: str, kinds: Sequence[str]) -> list[Followup]:
@@ -82,17 +86,7 @@ def open_of_intent(connection: Connection, intent_key: str, kinds: Sequence[str]
 
 def overdue(connection: Connection, *, now_ms: int, limit: int) -> list[Followup]:
     """Return what a queue should have done by now, of every kind, oldest first."""
-    query = (
-        select(schema.followups)
-        .where(
-            schema.followups.c.done_at_ms.is_(None),
-            schema.followups.c.run_at_ms <= now_ms,
-            schema.followups.c.kind != ALERT,
-        )
-        .order_by(schema.followups.c.run_at_ms)
-        .limit(limit)
-    )
-    return [_from_row(cast("Mapping[str, Any]", row)) for row in connection.execute(query).mappings()]
+    return _typed(_OVERDUE.rows(connection, now_ms=now_ms, most=limit))
 
 
 def claim(connection: Connection, followup: Followup, *, now_ms: int, until_ms: int) -> bool:
@@ -129,6 +123,10 @@ def postpone(connection: Connection, key: str, *, run_at_ms: int, error: str | N
         .where(table.c.key == key, table.c.done_at_ms.is_(None))
         .values(run_at_ms=run_at_ms, tries=table.c.tries + 1, last_error=error)
     )
+
+
+def _typed(found: Sequence[tuple[Any, ...]]) -> list[Followup]:
+    return [_from_row(dict(zip(_NAMES, values, strict=True))) for values in found]
 
 
 def _from_row(row: Mapping[str, Any]) -> Followup:

@@ -2,24 +2,24 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cache
 from typing import Any, Final, cast
 
-from sqlalchemy import Connection, Select, and_, bindparam, func, literal, literal_column, or_, select, update
+from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, literal, literal_column, or_, select, update
 
 from app.job_safety.errors import IntentNotFoundError
 from app.job_safety.retry_metrics import job_type_of
 from app.job_safety.state import DOUBTFUL, LIVE, ON_EXCHANGE, TERMINAL_STATES, IntentState, advance
 from app.journal import schema, tallies
-from app.journal.prepared import Prepared
+from app.journal.prepared import Bound, Prepared, counts_of
 from app.journal.rows import IntentRow, intent_row
 from app.journal.sql import MAX_ROWS_PER_STATEMENT, insert_new
 from app.journal.tallies import Tally
 
 _T = schema.intents
-_NAMES = tuple(column.name for column in _T.c)
+COLUMNS: Final = tuple(column.name for column in _T.c)
 _BY_KEY = select(_T).where(_T.c.key == bindparam("key"))
 _FIND = Prepared(_BY_KEY)
 _LOCK = Prepared(_BY_KEY.with_for_update())
@@ -30,6 +30,21 @@ _IN_DOUBT = Prepared(
     )
     .group_by(_T.c.venue)
 )
+
+_ANY_DUE = (
+    select(_T)
+    .where(
+        _T.c.run_at_ms <= bindparam("now_ms"),
+        or_(
+            _T.c.type == literal_column("'cancel'"),
+            and_(*(_T.c.state != literal(state.value) for state in sorted(DOUBTFUL | LIVE))),
+        ),
+    )
+    .order_by(_T.c.run_at_ms)
+    .limit(bindparam("most", type_=Integer))
+)
+_DUE = Prepared(_ANY_DUE)
+_DUE_OF_QUEUE = Prepared(_ANY_DUE.where(_T.c.queue == bindparam("in_queue")))
 
 RETRIED_FROM: Final = 2
 """The number of the attempt from which an intent counts as retried."""
@@ -107,25 +122,42 @@ def load(connection: Connection, key: str, *, lock: bool = False) -> IntentRow:
     """
     row = find(connection, key, lock=lock)
     if row is None:
-        raise IntentNotFoundError(f"the journal knows no intent with key {key[:200]!r}")
+        raise unknown(key)
     return row
+
+
+def unknown(key: str) -> IntentNotFoundError:
+    """Return the error of a key that the journal does not know."""
+    return IntentNotFoundError(f"the journal knows no intent with key {key[:200]!r}")
 
 
 def find(connection: Connection, key: str, *, lock: bool = False) -> IntentRow | None:
     """Return the intent, or None."""
     found = (_LOCK if lock else _FIND).rows(connection, key=key)
-    return intent_row(dict(zip(_NAMES, found[0], strict=True))) if found else None
+    return rows_from(found)[0] if found else None
 
 
 def move(connection: Connection, row: IntentRow, after: IntentState, *, now_ms: int, **changes: object) -> bool:
-    """Move `row` to `after` if nobody has moved it since it was read; return whether it moved.
+    """Move `row` to `after` if nobody has moved it since it was read; return whether it moved. See `move_with`."""
+    return move_with(connection, row, after, [], now_ms=now_ms, **changes)[0] is not None
+
+
+def move_with(
+    connection: Connection, row: IntentRow, after: IntentState, also: Sequence[Bound], *, now_ms: int, **changes: object
+) -> tuple[IntentRow | None, list[int]]:
+    """Move `row` to `after` if nobody has moved it since it was read, and run `also` behind it.
 
     Args:
         connection: A write transaction.
         row: The row as it was read: its (state, attempt, fence) are compared.
         after: The new state.
+        also: Statements that go to the database together with the move. Whoever gives any leaves the transaction by an
+            exception if the row had been moved: they have run all the same.
         now_ms: Stamped on the row; a terminal state also gets `finished_at_ms`.
         **changes: Other columns to set.
+
+    Returns:
+        The row as it is now, or None if it had been moved; and how many rows each of `also` touched.
 
     Raises:
         IllegalTransitionError: the state machine has no such move.
@@ -135,10 +167,11 @@ def move(connection: Connection, row: IntentRow, after: IntentState, *, now_ms: 
     if after in TERMINAL_STATES:
         values.setdefault("finished_at_ms", now_ms)
         values.setdefault("run_at_ms", None)
-    moved = _compare_and_set(connection, row, values)
-    if moved:
-        _tally(connection, row, after, cast("int", values.get("attempt", row.attempt)))
-    return moved
+    moved, *counts = counts_of(connection, _compare_and_set(row, values), *also)
+    if moved != 1:
+        return None, counts
+    _tally(connection, row, after, cast("int", values.get("attempt", row.attempt)))
+    return replace(row, **{**values, "state": after}), counts  # type: ignore[arg-type]  # columns have the row's names
 
 
 def _tally(connection: Connection, row: IntentRow, after: IntentState, attempt: int) -> None:
@@ -157,7 +190,7 @@ def _tally(connection: Connection, row: IntentRow, after: IntentState, attempt: 
 
 def touch(connection: Connection, row: IntentRow, *, now_ms: int, **changes: object) -> bool:
     """Change columns of `row` without a change of state, under the same comparison; return whether it happened."""
-    return _compare_and_set(connection, row, {"updated_at_ms": now_ms, **changes})
+    return counts_of(connection, _compare_and_set(row, {"updated_at_ms": now_ms, **changes})) == [1]
 
 
 def count_deaths(connection: Connection, keys: Sequence[str]) -> None:
@@ -171,11 +204,9 @@ def due_for_delivery(connection: Connection, *, now_ms: int, limit: int, queue: 
 
     Orders in doubt or resting at the exchange are others' to look after; cancels always are the queue's.
     """
-    others = [state.value for state in (*DOUBTFUL, *LIVE)]
-    query = select(_T).where(_T.c.run_at_ms <= now_ms, or_(_T.c.type == "cancel", _T.c.state.not_in(others)))
-    if queue is not None:
-        query = query.where(_T.c.queue == queue)
-    return _rows(connection, query.order_by(_T.c.run_at_ms).limit(limit))
+    if queue is None:
+        return rows_from(_DUE.rows(connection, now_ms=now_ms, most=limit))
+    return rows_from(_DUE_OF_QUEUE.rows(connection, now_ms=now_ms, most=limit, in_queue=queue))
 
 
 def venues_in_doubt(connection: Connection) -> dict[str, int | None]:
@@ -190,37 +221,19 @@ def doubts_due(connection: Connection, *, venue: str, now_ms: int, limit: int) -
     return _rows(connection, select(_T).where(wanted).order_by(_T.c.run_at_ms).limit(limit))
 
 
-def closing_symbol(
-    connection: Connection, *, venue: str, symbol: str, states: Sequence[IntentState], but_not: str
-) -> str | None:
-    """Return the key of a dispatched order of this symbol in one of `states`, or None."""
-    found = _closing(tuple(state.value for state in states)).rows(
-        connection, in_venue=venue, in_symbol=symbol, but_not=but_not
-    )
-    return str(found[0][0]) if found else None
-
-
-@cache
-def _closing(states: tuple[str, ...]) -> Prepared:
-    query = select(_T.c.key).where(
-        or_(*(_T.c.state == literal(state) for state in states)),
-        _T.c.venue == bindparam("in_venue"),
-        _T.c.symbol == bindparam("in_symbol"),
-        _T.c.attempt > literal_column("0"),
-        _T.c.type == literal_column("'order'"),
-        _T.c.key != bindparam("but_not"),
-    )
-    return Prepared(query.limit(literal_column("1")))
-
-
 def in_states(
     connection: Connection, states: Sequence[IntentState], *, limit: int, intent_type: str | None = None
 ) -> list[IntentRow]:
     """Return intents in any of `states`, oldest first."""
-    query = select(_T).where(_T.c.state.in_([state.value for state in states]))
+    return rows_from(_of_states(tuple(states), intent_type).rows(connection, most=limit))
+
+
+@cache
+def _of_states(states: tuple[IntentState, ...], intent_type: str | None) -> Prepared:
+    query = select(_T).where(or_(*(_T.c.state == literal(state.value) for state in states)))
     if intent_type is not None:
-        query = query.where(_T.c.type == intent_type)
-    return _rows(connection, query.order_by(_T.c.created_at_ms).limit(limit))
+        query = query.where(_T.c.type == literal(intent_type))
+    return Prepared(query.order_by(_T.c.created_at_ms).limit(bindparam("most", type_=Integer)))
 
 
 def count_orders(connection: Connection, states: Collection[IntentState]) -> int:
@@ -254,13 +267,18 @@ def by_client_order_ids(connection: Connection, ids: Sequence[str]) -> dict[str,
     return found
 
 
+def rows_from(found: Sequence[tuple[Any, ...]]) -> list[IntentRow]:
+    """Return the rows that a statement on all `COLUMNS` has yielded."""
+    return [intent_row(dict(zip(COLUMNS, values, strict=True))) for values in found]
+
+
 def _rows(connection: Connection, query: Select[Any]) -> list[IntentRow]:
     return [intent_row(cast("Mapping[str, Any]", row)) for row in connection.execute(query).mappings()]
 
 
-def _compare_and_set(connection: Connection, row: IntentRow, values: Mapping[str, object]) -> bool:
+def _compare_and_set(row: IntentRow, values: Mapping[str, object]) -> Bound:
     as_read = {"as_key": row.key, "as_state": row.state.value, "as_attempt": row.attempt, "as_fence": row.fence}
-    return _change(tuple(values)).count(connection, **as_read, **values) == 1
+    return Bound(_change(tuple(values)), {**as_read, **values})
 
 
 @cache

@@ -7,17 +7,20 @@ Every change is one transaction with its audit row and its alert, and begins a n
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from sqlalchemy import Connection, delete, select, update
 
 from app.job_safety.kill_switch import KillSource, KillState
 from app.journal import alerts, audit, meta, schema
 from app.journal.alerts import Alert, Severity
+from app.journal.prepared import Prepared
 from app.journal.sql import upsert
 
 SUBJECT: Final = "kill_switch"
 _L = schema.kill_latches
+_NAMES = tuple(column.name for column in _L.c)
+_HELD = Prepared(select(_L))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +61,7 @@ class Changed:
 
 def held(connection: Connection) -> list[Latch]:
     """Return every latch, the strictest first."""
-    found = [_latch(cast("Mapping[str, Any]", row)) for row in connection.execute(select(_L)).mappings()]
+    found = [_latch(dict(zip(_NAMES, values, strict=True))) for values in _HELD.rows(connection)]
     return sorted(found, key=lambda latch: (-latch.state.rank, latch.source))
 
 

@@ -1,7 +1,9 @@
 """Who this journal belongs to: installation, account label, mode and epoch. Another mode or account is refused."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
@@ -28,9 +30,9 @@ class Meta:
     restored_at_ms: int | None
 
 
-_COLUMNS = [schema.journal_meta.c[name] for name in Meta.__dataclass_fields__]
-_READ = Prepared(select(*_COLUMNS))
-_SHARE = Prepared(select(*_COLUMNS).with_for_update(read=True))
+COLUMNS: Final = [schema.journal_meta.c[name] for name in Meta.__dataclass_fields__]
+_READ = Prepared(select(*COLUMNS))
+_SHARE = Prepared(select(*COLUMNS).with_for_update(read=True))
 
 
 def claim(journal: Journal, *, account: str, mode: str, now_ms: int) -> Meta:
@@ -60,10 +62,19 @@ def load(connection: Connection, *, share: bool = False) -> Meta:
     Raises:
         WrongInstallationError: the journal has none.
     """
-    meta = _read(connection, share=share)
-    if meta is None:
+    found = (_SHARE if share else _READ).rows(connection)
+    return stamp_from(found)
+
+
+def stamp_from(found: Sequence[Sequence[Any]]) -> Meta:
+    """Return the stamp that a statement on `COLUMNS` has yielded.
+
+    Raises:
+        WrongInstallationError: it has yielded none.
+    """
+    if not found:
         raise WrongInstallationError("this journal has no stamp: open it with `claim` first")
-    return meta
+    return Meta(**dict(zip(Meta.__dataclass_fields__, found[0], strict=True)))
 
 
 def raise_fence(connection: Connection, fence: int) -> Fence:
@@ -71,6 +82,6 @@ def raise_fence(connection: Connection, fence: int) -> Fence:
     return next_fence(fence, load(connection).epoch)
 
 
-def _read(connection: Connection, *, share: bool = False) -> Meta | None:
-    found = (_SHARE if share else _READ).rows(connection)
-    return Meta(**dict(zip(Meta.__dataclass_fields__, found[0], strict=True))) if found else None
+def _read(connection: Connection) -> Meta | None:
+    found = _READ.rows(connection)
+    return stamp_from(found) if found else None

@@ -4,8 +4,9 @@ Building and looking up a Core statement costs more than SQLite takes to run it.
 Schema, types and dialects stay SQLAlchemy's; only the way through its execution layer is left out.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import ClauseElement, Connection, Select
 from sqlalchemy.engine import Dialect
@@ -20,11 +21,11 @@ class Prepared:
 
     def __init__(self, statement: ClauseElement) -> None:
         self._statement = statement
-        self._compiled: dict[str, _Compiled] = {}
+        self._compiled: dict[str, Compiled] = {}
 
     def rows(self, connection: Connection, **parameters: object) -> list[tuple[Any, ...]]:
         """Run it and return what it yields, typed as its columns say."""
-        compiled = self._for(connection)
+        compiled = self.compiled(connection)
         cursor = compiled.run(connection, parameters)
         try:
             return compiled.typed(cursor)
@@ -33,21 +34,76 @@ class Prepared:
 
     def count(self, connection: Connection, **parameters: object) -> int:
         """Run it and return how many rows it touched."""
-        cursor = self._for(connection).run(connection, parameters)
+        cursor = self.compiled(connection).run(connection, parameters)
         try:
             return int(cursor.rowcount)
         finally:
             cursor.close()
 
-    def _for(self, connection: Connection) -> "_Compiled":
+    def compiled(self, connection: Connection) -> "Compiled":
+        """Return its form for the database of `connection`, made once."""
         name = connection.dialect.name
         found = self._compiled.get(name)
         if found is None:
-            found = self._compiled[name] = _Compiled(self._statement, connection.dialect)
+            found = self._compiled[name] = Compiled(self._statement, connection.dialect)
         return found
 
 
-class _Compiled:
+class Bound(NamedTuple):
+    """A statement and its parameters."""
+
+    prepared: Prepared
+    parameters: Mapping[str, object]
+
+
+def rows_of(connection: Connection, *several: Bound) -> list[list[tuple[Any, ...]]]:
+    """Run all in their order, in one round trip where there are round trips; return what each yields."""
+    ran = _run(connection, several)
+    typed = [compiled.typed(cursor) for compiled, cursor in ran]
+    for _, cursor in ran:
+        cursor.close()
+    return typed
+
+
+def counts_of(connection: Connection, *several: Bound) -> list[int]:
+    """Run all in their order, in one round trip where there are round trips; return how many rows each touched."""
+    ran = _run(connection, several)
+    counts = [int(cursor.rowcount) for _, cursor in ran]
+    for _, cursor in ran:
+        cursor.close()
+    return counts
+
+
+def _run(connection: Connection, several: Sequence[Bound]) -> "list[tuple[Compiled, Any]]":
+    pipeline = getattr(connection.connection.driver_connection, "pipeline", contextlib.nullcontext)
+    ran: list[tuple[Compiled, Any]] = []
+    try:
+        with pipeline():  # psycopg's: what fails in it is raised at its end
+            for prepared, parameters in several:
+                compiled = prepared.compiled(connection)
+                ran.append((compiled, compiled.run(connection, parameters)))
+    except Exception as error:  # whatever the driver raises: it goes on, as SQLAlchemy would have raised it
+        raise translated(connection, error, "several statements") from error
+    return ran
+
+
+def translated(connection: Connection, error: Exception, statement: str) -> Exception:
+    """Return the error as SQLAlchemy raises it, so that callers know one kind; drop a connection that is gone."""
+    driver = connection.dialect.dbapi
+    if driver is None or not isinstance(error, driver.Error):
+        return error
+    is_gone = connection.dialect.is_disconnect(error, None, None)
+    if is_gone:
+        connection.invalidate(error)
+    return DBAPIError.instance(
+        statement, None, error, driver.Error, hide_parameters=True, connection_invalidated=is_gone,
+        dialect=connection.dialect,
+    )  # fmt: skip
+
+
+class Compiled:
+    """The text of a statement for one database, and what makes the driver's values of ours and ours of the driver's."""
+
     def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
         compiled = statement.compile(dialect=dialect)
         if not isinstance(compiled, SQLCompiler):
@@ -64,6 +120,7 @@ class _Compiled:
         self._readers: Sequence[tuple[int, Process]] | None = None
 
     def run(self, connection: Connection, parameters: Mapping[str, object]) -> Any:
+        """Run it; return the driver's cursor."""
         values = {**self._constants, **parameters}
         for name, binder in self._binders.items():
             if values[name] is not None:
@@ -73,23 +130,11 @@ class _Compiled:
         try:
             cursor.execute(self._text, bound)
         except Exception as error:  # whatever the driver raises: it goes on, as SQLAlchemy would have raised it
-            raise self._translated(connection, error) from error
+            raise translated(connection, error, self._text) from error
         return cursor
 
-    def _translated(self, connection: Connection, error: Exception) -> Exception:
-        """Return the error as SQLAlchemy raises it, so that callers know one kind; drop a connection that is gone."""
-        driver = connection.dialect.dbapi
-        if driver is None or not isinstance(error, driver.Error):
-            return error
-        is_gone = connection.dialect.is_disconnect(error, None, None)
-        if is_gone:
-            connection.invalidate(error)
-        return DBAPIError.instance(
-            self._text, None, error, driver.Error, hide_parameters=True, connection_invalidated=is_gone,
-            dialect=connection.dialect,
-        )  # fmt: skip
-
     def typed(self, cursor: Any) -> list[tuple[Any, ...]]:
+        """Return what a cursor yields, typed as the columns say."""
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         if self._readers is None:
             self._readers = self._readers_of(cursor)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Table, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 
-from app.journal.prepared import Prepared
+from app.journal.prepared import Bound, Prepared, counts_of
 
 MAX_ROWS_PER_STATEMENT = 500
 """Bounds the keys of one IN list: SQLite's limit is 32,766 bound parameters."""
@@ -15,7 +15,12 @@ MAX_ROWS_PER_STATEMENT = 500
 
 def insert_or_ignore(connection: Connection, table: Table, **row: object) -> bool:
     """Insert one row unless its unique key exists; return whether it was new. Compiled once per table."""
-    return _single(table, tuple(row), connection.dialect.name).count(connection, **row) == 1
+    return counts_of(connection, insertion(connection, table, **row)) == [1]
+
+
+def insertion(connection: Connection, table: Table, **row: object) -> Bound:
+    """Return the statement that inserts one row unless its unique key exists, to be run with others."""
+    return Bound(_single(table, tuple(row), connection.dialect.name), row)
 
 
 @cache

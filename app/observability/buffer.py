@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from redis import Redis
@@ -21,6 +22,9 @@ from app.job_safety import scripts
 
 FLUSH_S: Final = 1.0
 """For how long a count may wait in the process."""
+
+MARK_S: Final = 5.0
+"""For how long an instant may: that a duty was done again says little, and wakes nobody."""
 
 RETRY_S: Final = 5.0
 """How often it is tried again while Redis does not take it; the counts are kept, and go on being added up."""
@@ -62,6 +66,7 @@ class CountNames:
         return f"metrics:batch:{self.mode}:{self.account}:{name}"
 
 
+@lru_cache(maxsize=MAX_FIELDS)
 def series(name: str, *values: str) -> str:
     """Return the field of a series: its metric's name and its label values, in their order."""
     return json.dumps([name, *values], separators=(",", ":"))
@@ -111,8 +116,8 @@ class CountBuffer:
         self._put({(2, field): amount for field, amount in amounts.items()})
 
     def mark(self, field: str) -> None:
-        """Set a series to the present."""
-        self._put({(4, field): self._now_ms()})
+        """Set a series to the present. It goes to Redis with the next counts, or within some seconds."""
+        self._put({(4, field): self._now_ms()}, is_urgent=False)
 
     def hurry(self) -> None:
         """Bring it to Redis now rather than within a second; does not wait for that."""
@@ -151,7 +156,7 @@ class CountBuffer:
                     return False
                 self._unsent = None
 
-    def _put(self, amounts: Mapping[tuple[int, str], int]) -> None:
+    def _put(self, amounts: Mapping[tuple[int, str], int], *, is_urgent: bool = True) -> None:
         if self._pid != os.getpid():
             self._reset()  # a fork: what the parent has counted is the parent's to add, and its thread is not here
         with self._lock:
@@ -159,7 +164,8 @@ class CountBuffer:
                 self._amounts[at] = amount if at[0] == 4 else self._amounts.get(at, 0) + amount
         if self._thread is None and not self._closed:
             self._start()
-        self._wake.set()
+        if is_urgent:
+            self._wake.set()
 
     def _cut(self) -> _Batch | None:
         with self._lock:
@@ -183,9 +189,9 @@ class CountBuffer:
     def _run(self, pid: int) -> None:
         wait_s = FLUSH_S
         while not self._closed and pid == os.getpid():
-            self._wake.wait()
+            is_awake = self._wake.wait(MARK_S)
             self._wake.clear()
-            if not self._closed:
+            if is_awake and not self._closed:
                 self._hurry.wait(wait_s)
             self._hurry.clear()
             if self.flush():

@@ -15,6 +15,7 @@ from app.journal import attempt_seal_check, attempt_seals, attempts, audit, inte
 from app.journal.attempt_seal_check import SealReport
 from app.journal.engine import Journal
 from app.journal.intents import NewIntent
+from tests.support.attempts import insert as insert_attempt
 from tests.support.kill import run_cli
 from tests.support.nursery import Nursery
 from tests.support.paper_process import PaperProcess
@@ -50,7 +51,7 @@ def dispatched(journal: Journal, key: str, *, attempt: int = 1) -> None:
             )  # fmt: skip
             intents.insert(connection, [new])
         connection.execute(update(N).where(N.c.key == key).values(attempt=attempt))
-        attempts.insert(
+        insert_attempt(
             connection,
             {
                 "key": key, "attempt": attempt, "owner": "w1", "fence": attempt, "client_order_id": f"id-{key}",

@@ -2,25 +2,34 @@
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 from redis.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Queue, Worker
+from rq.exceptions import StopRequested
 from rq.job import Job, JobStatus
 from rq.registry import FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
+from app.composition import guard_names
 from app.delivery import Claim, Claims, Delivery, Leavings, Parcel
+from app.execution.parcels import parcel_of
+from app.job_safety.admission import Admission, AdmissionAnswer
+from app.job_safety.kill_switch import KillSource, KillState
 from app.job_safety.names import GuardNames
 from app.job_safety.side_effect_guard import SideEffectGuard, Token
+from app.journal import kill_latches
+from app.journal.kill_latches import Change
 from tests.support.nursery import Nursery
 from tests.support.paper_process import PaperProcess
 from tests.support.redis_server import RedisServer
 from tests.support.system import System, system
+from workers.safety_job import REFUSED_KEY
 from workers.worker import SafetyWorker
 
 NAMES = GuardNames(namespace="guard", kill_switch="kill", mode="paper", account="main")
@@ -45,7 +54,7 @@ def parcel(key: str, queue: str = "orders") -> Parcel:
 
 
 def claims_on(redis: Redis, delivery: Delivery) -> Claims:
-    return Claims(redis, delivery, queue="orders", worker=WORKER, worker_ttl_s=120)
+    return Claims(redis, delivery, queue="orders", worker=WORKER, worker_ttl_s=120, guards=NAMES.guard("order", ""))
 
 
 def job_of(redis: Redis, claim: Claim) -> Job:
@@ -175,8 +184,8 @@ def here(tmp_path: Path, redis_server: RedisServer, redis_url: str) -> Iterator[
     nursery.close()
 
 
-def test_busy_worker_asks_redis_three_times_per_order(here: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For its admission, for the kill switch as it dispatches, and to end it and begin the next."""
+def test_busy_worker_asks_redis_twice_per_order(here: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the kill switch as it dispatches, and to end it and begin the next with its admission."""
     keys = [here.order(f"order-{number}") for number in range(12)]
     sent = count_requests(monkeypatch)
     at: list[int] = []
@@ -192,7 +201,7 @@ def test_busy_worker_asks_redis_three_times_per_order(here: System, monkeypatch:
     assert {here.row(key).state.value for key in keys} == {"FILLED"}
     # The first one opens the books and learns the limits; a sign of life is shown every 15 s.
     costs = sorted(after - before for before, after in itertools.pairwise(at[1:]))
-    assert costs[len(costs) // 2] == 3, at
+    assert costs[len(costs) // 2] == 2, at
 
 
 def test_rq_sees_who_works_on_what(here: System, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +221,163 @@ def test_rq_sees_who_works_on_what(here: System, monkeypatch: pytest.MonkeyPatch
     job_id = here.installation.delivery.job_id(Parcel(key="seen", type="order", queue="orders"))
     assert seen == [("busy", job_id, [job_id])]
     assert Worker.all(connection=here.installation.redis) == []
+
+
+class Early(SafetyWorker):
+    """A worker that runs `between` after it has begun the second job, and notes what every order asked Redis for."""
+
+    def __init__(self, here: System, between: Callable[[], object]) -> None:
+        super().__init__(["orders"], installation=here.installation)
+        self.between = between
+        self.begun: list[Claim] = []
+
+    def execute_job(self, job: Any, queue: Queue) -> None:
+        self.begun.append(job)
+        if len(self.begun) == 2:
+            self.between()
+        super().execute_job(job, queue)
+
+
+def guard_of(here: System, key: str) -> bytes | None:
+    names = guard_names(here.installation.settings)
+    value = here.installation.redis.get(names.guard("order", key))
+    assert value is None or isinstance(value, bytes)
+    return value
+
+
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note the orders that are asked for anew, as opposed to with their beginning."""
+    keys: list[str] = []
+    ask = Admission.ask
+
+    def noted(self: Admission, effect_type: str, key: str, **options: Any) -> AdmissionAnswer:
+        if effect_type == "order":
+            keys.append(key)
+        return ask(self, effect_type, key, **options)
+
+    monkeypatch.setattr(Admission, "ask", noted)
+    return keys
+
+
+def test_order_whose_admission_came_with_its_beginning_asks_for_none(
+    here: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("first", "second"):
+        here.order(key)
+    worker = Early(here, lambda: None)
+    keys = asked(monkeypatch)
+    worker.work(burst=True)
+    assert keys == ["first"]
+    assert here.row("second").state.value == "FILLED"
+    assert guard_of(here, "second") == b"D:FILLED"
+
+
+def test_admission_from_before_the_switch_was_switched_on_and_off_again_is_asked_anew(
+    here: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("first", "second"):
+        here.order(key)
+
+    def on_and_off() -> None:
+        for state in (KillState.HALT, KillState.RUN):
+            wish = Change(source=KillSource.OPERATOR, state=state, actor="a person", reason="on and off")
+            with here.installation.journal.write() as connection:
+                kill_latches.change(connection, wish, now_ms=here.installation.clock.now_ms())
+
+    worker = Early(here, on_and_off)
+    keys = asked(monkeypatch)
+    worker.work(burst=True)
+    assert keys == ["first", "second"]
+    assert here.row("second").state.value == "FILLED"
+
+
+def test_order_is_not_what_the_queue_says_it_is(here: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("first", "second"):
+        here.order(key)
+    redis, delivery = here.installation.redis, here.installation.delivery
+    job_id = delivery.job_id(Parcel(key="second", type="order", queue="orders"))
+    redis.hset(f"rq:job:{job_id}", "asks", "reduce usdm second")
+    worker = Early(here, lambda: None)
+    keys = asked(monkeypatch)
+    worker.work(burst=True)
+    assert keys == ["first", "second"]
+    assert here.row("second").state.value == "FILLED"
+
+
+def test_admission_that_an_order_does_not_need_goes_back(here: System) -> None:
+    """The second delivery of an order that is finished, whose guard was lost: it would be held for a whole lease."""
+    for key in ("first", "second"):
+        here.order(key)
+    Early(here, lambda: None).work(burst=True)
+    redis, delivery = here.installation.redis, here.installation.delivery
+    redis.delete(guard_names(here.installation.settings).guard("order", "second"))
+    here.order("third")
+    delivery.deliver([parcel_of(here.row("second"))], force=True)
+    worker = Early(here, lambda: None)
+    worker.work(burst=True)
+    assert [claim.key for claim in worker.begun] == ["third", "second"]
+    assert worker.begun[1].asked is not None
+    assert guard_of(here, "second") is None
+
+
+def test_order_that_a_stopping_worker_gives_back_is_held_by_nobody(here: System) -> None:
+    for key in ("first", "second"):
+        here.order(key)
+    worker = Early(here, lambda: None)
+    held: list[bytes | None] = []
+
+    def stop() -> None:
+        held.append(guard_of(here, "second"))
+        raise StopRequested
+
+    worker.between = stop
+    worker.work(burst=True)
+    assert held[0] is not None
+    assert held[0].startswith(b"L:")
+    assert guard_of(here, "second") is None
+    assert here.installation.delivery.depth("orders") == 1
+
+
+def test_job_of_a_wait_that_went_unanswered_is_begun_at_once(here: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer is lost after the job was begun: it waits in no queue, and nobody else would look for seconds."""
+    lost = itertools.count()
+    wait = Claims.wait
+
+    def unanswered(self: Claims, wait_s: float) -> Claim | None:
+        claim = wait(self, wait_s)
+        if next(lost) == 0:
+            raise RedisConnectionError("the answer is lost")
+        return claim
+
+    monkeypatch.setattr(Claims, "wait", unanswered)
+    worker = SafetyWorker(["orders"], installation=here.installation)
+    bringer = threading.Timer(0.5, here.order, ["alone"])
+    bringer.start()
+    worker.work(max_idle_time=1, burst=False)
+    bringer.join()
+    assert here.row("alone").state.value == "FILLED"
+
+
+def test_job_that_was_moved_and_not_begun_is_begun_after_an_unanswered_wait(redis: Redis) -> None:
+    delivery = delivery_of(redis)
+    delivery.deliver([parcel("one")])
+    redis.lmove("rq:queue:orders", "rq:queue:orders:intermediate", "LEFT", "RIGHT")
+    claims = claims_on(redis, delivery)
+    assert not claims.give_back()
+    assert taken(claims.take_moved()).key == "one"
+
+
+def test_job_that_rq_cannot_read_ends_no_worker(here: System) -> None:
+    redis = here.installation.redis
+    Queue("orders", connection=redis, serializer=JSONSerializer).enqueue("os.system", "true", job_id="broken")
+    redis.hset("rq:job:broken", "created_at", "yesterday")
+    here.order("behind")
+    SafetyWorker(["orders"], installation=here.installation).work(burst=True)
+    assert here.row("behind").state.value == "FILLED"
+    assert here.installation.delivery.depth("orders") == 0
+    queue = Queue("orders", connection=redis, serializer=JSONSerializer)
+    assert StartedJobRegistry(queue=queue).get_job_ids(cleanup=False) == []
+    assert redis.get(REFUSED_KEY) == b"1"
 
 
 def url_of(redis: Redis) -> str:

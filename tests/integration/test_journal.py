@@ -13,12 +13,13 @@ from sqlalchemy.exc import IntegrityError
 
 from app.job_safety.errors import IllegalTransitionError, IntentNotFoundError, WrongInstallationError
 from app.job_safety.state import IntentState
-from app.journal import attempts, audit, followups, intents, meta, migrate, restore, schema
+from app.journal import audit, followups, intents, meta, migrate, restore, schema
 from app.journal.engine import Journal
 from app.journal.fence import unpack
 from app.journal.followups import Followup
 from app.journal.intents import NewIntent, Taken
 from app.journal.rows import AttemptRow
+from tests.support.attempts import insert as insert_attempt
 
 
 @pytest.fixture
@@ -158,9 +159,9 @@ def test_unknown_key_is_an_error_of_its_own(journal: Journal) -> None:
 def test_second_attempt_with_one_number_fails_in_the_database(journal: Journal) -> None:
     with journal.write() as connection:
         intents.insert(connection, [new("a")])
-        attempts.insert(connection, attempt("a", 1))
+        insert_attempt(connection, attempt("a", 1))
     with pytest.raises(IntegrityError), journal.write() as connection:
-        attempts.insert(connection, attempt("a", 1))
+        insert_attempt(connection, attempt("a", 1))
 
 
 def test_one_client_order_id_belongs_to_one_intent_in_the_database(journal: Journal) -> None:

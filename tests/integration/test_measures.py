@@ -9,13 +9,14 @@ from sqlalchemy import Connection, func, insert, select, text
 
 from app.job_safety.retry_metrics import Ended
 from app.job_safety.state import IntentState
-from app.journal import attempt_history, attempts, intents, measures, meta, migrate, schema, tallies
+from app.journal import attempt_history, intents, measures, meta, migrate, schema, tallies
 from app.journal.attempt_history import Wanted
 from app.journal.engine import Journal
 from app.journal.intents import NewIntent
 from app.journal.rows import IntentRow
 from app.journal.tallies import Tally
 from tests.support import migrated
+from tests.support.attempts import insert as insert_attempt
 from tests.support.postgres import Postgres
 
 NOW_MS = 1_795_725_870_000
@@ -238,7 +239,7 @@ def step(connection: Connection, key: str, after: IntentState, **changes: object
 def test_order_that_succeeds_at_once_counts_nothing(journal: Journal) -> None:
     with journal.write() as connection:
         received(connection, "a")
-        attempts.insert(connection, _attempt("a", 1, 10))
+        insert_attempt(connection, _attempt("a", 1, 10))
         step(connection, "a", IntentState.DISPATCHED, attempt=1)
         step(connection, "a", IntentState.FILLED)
         assert not any(tallies.read(connection).values())
@@ -251,7 +252,7 @@ def test_retry_and_its_end_are_counted_once(journal: Journal, ends: IntentState,
     with journal.write() as connection:
         received(connection, "a")
         for number in (1, 2):
-            attempts.insert(connection, _attempt("a", number, 10))
+            insert_attempt(connection, _attempt("a", number, 10))
             step(connection, "a", IntentState.DISPATCHED, attempt=number)
             if number == 1:
                 step(connection, "a", IntentState.RETRY_WAIT)
@@ -308,7 +309,7 @@ def test_history_of_attempts_at_one_instant_loses_none_between_pages(
         for key in ("a", "b", "c", "d", "e"):
             received(connection, key)
             for number in (1, 2, 3):
-                attempts.insert(connection, _attempt(key, number, 100, dispatched_at_ms=100))
+                insert_attempt(connection, _attempt(key, number, 100, dispatched_at_ms=100))
     listed = [(one.key, one.attempt) for page in attempt_history.pages(journal, Wanted()) for one in page]
     assert listed == [(key, number) for key in "abcde" for number in (1, 2, 3)]
 
@@ -317,9 +318,9 @@ def test_history_is_filtered_by_time_type_class_and_retry(journal: Journal) -> N
     with journal.write() as connection:
         received(connection, "a")
         received(connection, "s", venue="spot")
-        attempts.insert(connection, _attempt("a", 1, 100, failure_class="rate_limited", outcome="REFUSED"))
-        attempts.insert(connection, _attempt("a", 2, 200, outcome=None))
-        attempts.insert(connection, _attempt("s", 1, 300))
+        insert_attempt(connection, _attempt("a", 1, 100, failure_class="rate_limited", outcome="REFUSED"))
+        insert_attempt(connection, _attempt("a", 2, 200, outcome=None))
+        insert_attempt(connection, _attempt("s", 1, 300))
 
     def keys(**wanted: object) -> list[tuple[str, int, str]]:
         pages = attempt_history.pages(journal, Wanted(**wanted))  # type: ignore[arg-type]

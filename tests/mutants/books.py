@@ -20,18 +20,20 @@ MUTANTS: Final = (
         edits=(
             Edit(
                 file="app/execution/adopt.py",
-                old="    parcels = _ask_for_fills(connection, row, order, now_ms=now_ms)\n",
-                new="    parcels = _ask_for_fills(connection, row, order, now_ms=now_ms) if source "
-                '!= "dispatch" else []\n',
+                old="    ask = _question_of_fills(row, order, now_ms=now_ms)\n",
+                new='    ask = _question_of_fills(row, order, now_ms=now_ms) if source != "dispatch" else None\n',
             ),
             Edit(
                 file=DISPATCH,
                 old="    context.faults.hit(FaultPoint.AFTER_SETTLE_COMMIT)\n",
                 new="    context.faults.hit(FaultPoint.AFTER_SETTLE_COMMIT)\n"
                 '    if type(outcome).__name__ == "Accepted":\n'
-                "        from app.execution.adopt import _ask_for_fills\n\n"
+                "        from app.execution.adopt import _question_of_fills\n"
+                "        from app.journal import followups\n\n"
+                "        now_ms = context.clock.now_ms()\n"
+                "        ask = _question_of_fills(settled.row, outcome.order, now_ms=now_ms)\n"
                 "        with context.journal.write() as connection:\n"
-                "            _ask_for_fills(connection, settled.row, outcome.order, now_ms=context.clock.now_ms())\n",
+                "            followups.add(connection, ask, now_ms=now_ms)\n",
             ),
         ),
     ),

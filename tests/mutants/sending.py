@@ -111,8 +111,8 @@ MUTANTS: Final = (
         edits=(
             Edit(
                 file=CONDITIONS,
-                old="meta.load(connection, share=True)",
-                new='replace(meta.load(connection, share=True), kill_state="RUN")',
+                old="kill.denied_at_dispatch(standing.stamp, ",
+                new='kill.denied_at_dispatch(replace(standing.stamp, kill_state="RUN"), ',
             ),
             Edit(file=CONDITIONS, old="import dataclass\n", new="import dataclass, replace\n"),
         ),
@@ -124,7 +124,9 @@ MUTANTS: Final = (
         expected="canceled_while_its_worker_was_paused",
         edits=(
             Edit(
-                file=CONDITIONS, old="if row.cancel_requested and kind", new="if row.cancel_requested is None and kind"
+                file=CONDITIONS,
+                old="if standing.row.cancel_requested and kind",
+                new="if standing.row.cancel_requested is None and kind",
             ),
             Edit(
                 file=ORDER,
@@ -189,13 +191,13 @@ MUTANTS: Final = (
         edits=(
             Edit(
                 file=INTENTS,
-                old="_compare_and_set(connection, row, values)",
-                new="_compare_and_set(connection, load(connection, row.key), values)",
+                old="_compare_and_set(row, values)",
+                new="_compare_and_set(load(connection, row.key), values)",
             ),
             Edit(
                 file=INTENTS,
-                old="_compare_and_set(connection, row, {",
-                new="_compare_and_set(connection, load(connection, row.key), {",
+                old="_compare_and_set(row, {",
+                new="_compare_and_set(load(connection, row.key), {",
             ),
         ),
         tests=(*SCRIPTS, "tests/integration/test_journal.py"),
@@ -283,20 +285,45 @@ MUTANTS: Final = (
         ),
     ),
     Mutant(
+        name="early_admission_believed",
+        breaks="an admission that came with the beginning of a job is used whatever the kill switch has done since",
+        harm="an order that was admitted before a HALT goes out after it was lifted, without being asked anew",
+        expected="switched_on_and_off_again",
+        edits=(
+            Edit(file=ORDER, old="ahead.kill_epoch == stamp.kill_epoch and ", new="ahead.kill_epoch >= 0 and "),
+            Edit(file=ORDER, old="kill_epoch=stamp.kill_epoch)", new="kill_epoch=None)"),
+        ),
+        tests=("tests/integration/test_claims.py",),
+    ),
+    Mutant(
+        name="early_admission_of_another_kind",
+        breaks="what the queue says of an order is believed: an opening order passes as one that reduces",
+        harm="whoever writes to Redis, or an old job, has an order pass the gates of another",
+        expected="not_what_the_queue_says",
+        edits=(
+            Edit(
+                file=ORDER,
+                old="if is_fresh and (ahead.key, ahead.kind, ahead.venue) == (row.key, kind, venue):",
+                new="if is_fresh and (ahead.key, ahead.venue) == (row.key, venue):",
+            ),
+        ),
+        tests=("tests/integration/test_claims.py",),
+    ),
+    Mutant(
         name="lease_keeps_nobody_out",
         breaks="a lease that somebody holds is handed to the next who asks",
         harm="the journal alone keeps two workers apart, and every duplicate delivery runs up to its last line",
         expected="finds_a_living_lease",
         edits=(
             Edit(
-                file="app/job_safety/lua/admit.lua",
-                old="string.sub(guard, 1, 2) == 'L:'",
-                new="string.sub(guard, 1, 2) == 'X:'",
+                file="app/job_safety/lua/lib_admit.lua",
+                old="string.sub(value, 1, 2) == 'L:'",
+                new="string.sub(value, 1, 2) == 'X:'",
             ),
             Edit(
-                file="app/job_safety/lua/admit.lua",
-                old="if ARGV[4] ~= '1'",
-                new="if string.sub(guard, 1, 2) == 'D:' and ARGV[4] ~= '1'",
+                file="app/job_safety/lua/lib_admit.lua",
+                old="if distrust ~= '1'",
+                new="if string.sub(value, 1, 2) == 'D:' and distrust ~= '1'",
             ),
         ),
     ),
@@ -305,6 +332,6 @@ MUTANTS: Final = (
         breaks="new opening orders go out on a symbol with a quarantined order",
         harm="nobody knows the position that they add to",
         expected="closes_its_symbol",
-        edits=(Edit(file=CONDITIONS, old="[IntentState.QUARANTINED, *(", new="[*("),),
+        edits=(Edit(file=CONDITIONS, old="(IntentState.QUARANTINED, *(", new="(IntentState.SIMULATED, *("),),
     ),
 )

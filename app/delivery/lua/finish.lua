@@ -1,13 +1,14 @@
 -- End a job that went well: settle its guards, hand over what follows from it, close it in RQ's books, begin the next.
 -- A script because each of these is a round trip otherwise, and a worker that dies between two of them does work twice.
--- Uses lib_start lib_forget lib_deliver app.job_safety:lib_guard
+-- Uses lib_start lib_ask lib_forget lib_deliver app.job_safety:lib_guard
 -- KEYS[1], KEYS[2] as lib_start says   KEYS[3] list rq:queue:{name}   KEYS[4] zset rq:finished:{queue}
 -- KEYS[5] hash rq:job:{id}   KEYS[6] stream rq:results:{id}   KEYS[7] set rq:job:{id}:dependents
--- KEYS[8…] per guard what lib_guard says, then per queue what lib_deliver says
+-- KEYS[8…] per guard what lib_guard says, then per queue what lib_deliver says, then what lib_ask says
 -- ARGV[1…6] as lib_start says   [7] "1" to begin the next   [8] id   [9] its execution id   [10] seconds it took
 -- ARGV[11] TTL of the job in seconds   [12] number of values of its result, then field, value, …
--- then the number of guards, and per guard its number of keys and of values, and the values; then per queue the values
--- Returns {1 if jobs depend on this one, {id, data} of the next or nil}
+-- then the number of guards, and per guard its number of keys and of values, and the values; then the number of queues,
+-- and per queue the values; then what lib_ask says
+-- Returns {1 if jobs depend on this one, the next as begin.lua returns it or nil}
 local a, k = 13 + ARGV[12], 8
 local guards = tonumber(ARGV[a])
 a = a + 1
@@ -15,8 +16,9 @@ for _ = 1, guards do
   settle_guard(k, a + 2)
   k, a = k + ARGV[a], a + 2 + ARGV[a + 1]
 end
-local pushed
-while k <= #KEYS do pushed, k, a = deliver(k, a) end
+local queues, pushed = tonumber(ARGV[a]), nil
+a = a + 1
+for _ = 1, queues do pushed, k, a = deliver(k, a) end
 forget(ARGV[8], ARGV[9])
 redis.call('HSET', KEYS[5], 'status', 'finished', 'ended_at', ARGV[1], 'last_heartbeat', ARGV[1])
 redis.call('XADD', KEYS[6], 'MAXLEN', 10, '*', unpack(ARGV, 13, 12 + ARGV[12]))
@@ -24,6 +26,6 @@ for _, key in ipairs({KEYS[5], KEYS[6]}) do redis.call('EXPIRE', key, ARGV[11]) 
 redis.call('ZADD', KEYS[4], ARGV[2] + ARGV[11], ARGV[8])
 redis.call('HINCRBY', KEYS[1], 'successful_job_count', 1)
 redis.call('HINCRBYFLOAT', KEYS[1], 'total_working_time', ARGV[10])
-local following = ARGV[7] == '1' and redis.call('EXISTS', 'rq:suspended') == 0 and start(KEYS[3], 1)
+local following = ARGV[7] == '1' and redis.call('EXISTS', 'rq:suspended') == 0 and ask(start(KEYS[3], 1), k, a)
 if not following then redis.call('HSET', KEYS[1], 'state', 'idle', 'last_heartbeat', ARGV[1]) end
 return {redis.call('EXISTS', KEYS[7]), following}

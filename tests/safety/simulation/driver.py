@@ -236,7 +236,8 @@ class Run:
         key = self._keys[choice % len(self._keys)]
         kind = choice % 256 // 16
         if kind < 9:
-            process = world.worker(key)
+            # Every other one was begun ahead, by the way of the schedule so far: a seed stays one schedule.
+            process = world.early_worker(key) if len(world.processes) % 2 else world.worker(key)
         elif kind < 13:
             process = world.reconciler(key)
         else:

@@ -66,6 +66,12 @@ class JournalOf:
         with self._world.journal.read() as connection:
             yield connection
 
+    @contextlib.contextmanager
+    def look(self) -> Iterator[Connection]:
+        self._process.check_alive()
+        with self._world.journal.look() as connection:
+            yield connection
+
 
 class RedisOf:
     """Redis as one process reaches it."""

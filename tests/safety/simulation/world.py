@@ -21,10 +21,11 @@ from app.execution.context import ExecutionContext
 from app.execution.fills import fetch_fills
 from app.execution.follow import Spent, follow_symbol, live_symbols, sweep_orders, sweep_trades
 from app.execution.order import reconcile_row, run_order
+from app.execution.parcels import kind_of
 from app.execution.verify import verify_single
 from app.intents import CancelIntent, OrderIntent
 from app.job_safety import kill_switch
-from app.job_safety.admission import Admission
+from app.job_safety.admission import Admission, Admitted, Ahead
 from app.job_safety.circuit_breaker import BreakerPolicy, Breakers
 from app.job_safety.effect import GateMode
 from app.job_safety.errors import StoreUnavailableError
@@ -35,7 +36,7 @@ from app.job_safety.outcome import Venue
 from app.job_safety.rate_limit import Pause, RateGate, RatePolicy
 from app.job_safety.side_effect_guard import SideEffectGuard, Token
 from app.job_safety.state import DOUBTFUL, IntentState
-from app.journal import attempts, followups, intents, kill_latches, meta, restore, schema
+from app.journal import attempts, followups, intents, kill_latches, meta, restore, schema, standing
 from app.journal.engine import Journal
 from app.journal.kill_latches import Change
 from app.journal.rows import AttemptRow, IntentRow, intent_row
@@ -132,6 +133,10 @@ class World:
     def worker(self, key: str) -> Process:
         """Start a worker on an order or a cancel."""
         return self.start(f"worker:{key}", lambda context: work_on(context, key))
+
+    def early_worker(self, key: str) -> Process:
+        """Start a worker whose admission comes with the beginning of its job, some time before it reads the journal."""
+        return self.start(f"worker:{key}", lambda context: work_early(context, key))
 
     def reconciler(self, key: str) -> Process:
         """Start a reconciler on one intent."""
@@ -328,6 +333,25 @@ def work_on(context: ExecutionContext, key: str) -> str:
     with context.journal.read() as connection:
         kind = intents.load(connection, key).type
     return run_cancel(context, key) if kind == "cancel" else run_order(context, key)
+
+
+def work_early(context: ExecutionContext, key: str) -> str:
+    """Do what a worker does with a key that it has begun behind another: it knows an epoch, and asks in the dark."""
+    with context.journal.read() as connection:
+        row, stamp = standing.look(connection, key)
+    if row.type != "order" or row.venue is None:
+        return work_on(context, key)
+    kind, at_s = kind_of(row), context.clock.monotonic()
+    answer = context.admission.ask("order", key, kind=kind, venue=row.venue)
+    token = answer.token if isinstance(answer, Admitted) else Token("")
+    context.early.ahead = Ahead(
+        at_s=at_s, kill_epoch=stamp.kill_epoch, kind=kind, venue=row.venue, key=key, token=token, answer=answer
+    )
+    try:
+        return run_order(context, key)
+    finally:
+        if context.early.ahead is not None:
+            context.end_early(context.early.ahead)
 
 
 def reconcile(context: ExecutionContext, key: str) -> str:

@@ -1,0 +1,21 @@
+"""What delivers an intent to its queue."""
+
+from app.delivery import Parcel
+from app.intents import describe
+from app.job_safety.admission import EffectKind, asks_for
+from app.journal.intents import NewIntent
+from app.journal.rows import IntentRow
+
+
+def kind_of(row: IntentRow | NewIntent) -> EffectKind:
+    """Return which gates can stop an order."""
+    return EffectKind.OPEN if row.opens_risk else EffectKind.REDUCE
+
+
+def parcel_of(row: IntentRow | NewIntent) -> Parcel:
+    """Return what delivers `row` to its queue; an order's admission can come with its beginning."""
+    asks = asks_for(kind_of(row), row.venue) if row.type == "order" and row.venue else ""
+    return Parcel(key=row.key, type=row.type, queue=row.queue, description=describe(row.content), asks=asks)
+
+
+__all__ = ["kind_of", "parcel_of"]

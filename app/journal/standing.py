@@ -1,0 +1,95 @@
+"""Where an intent stands: its row and whatever decides, read together, with the fewest round trips."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, exists, literal, literal_column, or_, select, true
+
+from app.job_safety.state import IntentState
+from app.journal import meta, schema
+from app.journal.intents import COLUMNS, rows_from, unknown
+from app.journal.meta import Meta
+from app.journal.prepared import Bound, Prepared, rows_of
+from app.journal.rows import IntentRow
+
+_T = schema.intents
+_P = schema.proofs
+_BOTH = Prepared(select(*_T.c, *meta.COLUMNS).join(schema.journal_meta, true()).where(_T.c.key == bindparam("key")))
+_LOCKED = Prepared(select(_T).where(_T.c.key == bindparam("key")).with_for_update())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """An intent that is about to be dispatched, and what decides: as true as the transaction that commits on it.
+
+    Attributes:
+        row: The intent; nobody moves it until the transaction ends.
+        stamp: The journal's; nobody changes it (a kill command, say) until then either.
+        has_proof: Whether the exchange ever said that it has, or had, an order of this intent.
+        closed_by: The key of a dispatched order that closes the symbol, or None.
+    """
+
+    row: IntentRow
+    stamp: Meta
+    has_proof: bool
+    closed_by: str | None
+
+
+def look(connection: Connection, key: str) -> tuple[IntentRow, Meta]:
+    """Return an intent and the journal's stamp.
+
+    Raises:
+        IntentNotFoundError: the journal does not know the key.
+    """
+    found = _BOTH.rows(connection, key=key)
+    if not found:
+        raise unknown(key)
+    values = found[0]
+    return rows_from([values[: len(COLUMNS)]])[0], meta.stamp_from([values[len(COLUMNS) :]])
+
+
+def hold(connection: Connection, key: str, *, closing: Sequence[IntentState]) -> Standing:
+    """Return an intent, held until the transaction ends, and what decides about its dispatch.
+
+    Args:
+        connection: A write transaction.
+        key: The intent.
+        closing: The states in which another order of its venue and symbol closes the symbol for it.
+
+    Raises:
+        IntentNotFoundError: the journal does not know the key.
+    """
+    facts = _facts(tuple(closing))
+    # The row first: proofs are written under its lock, and none is missed by whoever reads them behind it.
+    rows, told = rows_of(connection, Bound(_LOCKED, {"key": key}), Bound(facts, {"key": key}))
+    if not rows:
+        raise unknown(key)
+    stamp = meta.stamp_from([values[: len(meta.COLUMNS)] for values in told])
+    has_proof, closed_by = told[0][len(meta.COLUMNS) :]
+    return Standing(row=rows_from(rows)[0], stamp=stamp, has_proof=bool(has_proof), closed_by=closed_by)
+
+
+@cache
+def _facts(closing: tuple[IntentState, ...]) -> Prepared:
+    """Return the statement. The symbol is its own row's: an intent's venue and symbol never change."""
+    own, other = _T.alias("own"), _T.alias("other")
+    closed_by: Any = (
+        select(other.c.key)
+        .join(own, (own.c.venue == other.c.venue) & (own.c.symbol == other.c.symbol))
+        .where(
+            own.c.key == bindparam("key"),
+            or_(*(other.c.state == literal(state.value) for state in closing)),
+            other.c.attempt > literal_column("0"),
+            other.c.type == literal_column("'order'"),
+            other.c.key != bindparam("key"),
+        )
+        .limit(literal_column("1"))
+        .scalar_subquery()
+    )
+    has_proof = exists().where(_P.c.key == bindparam("key"))
+    return Prepared(select(*meta.COLUMNS, has_proof, closed_by).with_for_update(read=True, of=schema.journal_meta))
+
+
+__all__ = ["Standing", "hold", "look"]
