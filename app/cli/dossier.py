@@ -9,7 +9,7 @@ from sqlalchemy import Connection, or_, select
 
 from app.cli.intent_pages import summary
 from app.cli.output import as_table, cell, iso
-from app.journal import attempts, audit, schema
+from app.journal import archive, attempts, audit, schema
 from app.journal.intents import load
 
 _TIME_SUFFIX: Final = "_ms"
@@ -34,17 +34,26 @@ def collect(connection: Connection, key: str) -> dict[str, Any]:
     row = load(connection, key)
     rest = {name: value for name, value in asdict(row).items() if name not in {"content", "attempt"}}
     fills = _select(connection, schema.fills, schema.fills.c.key == key)
+    archived = archive.find(connection, key)
+    old = archived.rows if archived else {name: [] for name in archive.TABLES}
+    tried = archived.attempts() if archived else attempts.of_intent(connection, key)
     return {
         **summary(row),
+        "archived_at": iso(archived.archived_at_ms) if archived else None,
+        "archived_in": archived.place if archived else None,
         **{name: value for name, value in _timed(rest).items() if name not in summary(row)},
         "intent": json.loads(row.content),
         "attempts": row.attempt,
-        "dispatches": [_attempt(asdict(attempt)) for attempt in attempts.of_intent(connection, key)],
-        "proofs": [_timed(proof) for proof in attempts.proofs_of(connection, key)],
+        "dispatches": [_attempt(asdict(attempt)) for attempt in tried],
+        "proofs": [_timed(proof) for proof in [*old["proofs"], *attempts.proofs_of(connection, key)]],
         "fills": [_timed(fill) for fill in fills],
         "postings": _postings(connection, key, fills),
         "followups": [
-            _timed(item) for item in _select(connection, schema.followups, schema.followups.c.intent_key == key)
+            _timed(item)
+            for item in [
+                *old["followups"],
+                *_select(connection, schema.followups, schema.followups.c.intent_key == key),
+            ]
         ],
         "cancels": [
             {"key": item["key"], "state": item["state"], "attempts": item["attempt"], "reason": item["reason"]}

@@ -38,6 +38,9 @@ COMMANDS: Final[Mapping[str, Noun]] = MappingProxyType(
         "kill-switch": Noun(module="kill_switch", summary="Stop what leaves this machine, and let it go on."),
         "flatten": Noun(module="flatten", attribute="flatten", summary="Close futures positions, reduce-only."),
         "audit": Noun(module="audit", summary="Show and verify the trail of every operator action."),
+        "archive": Noun(
+            module="archive", attribute="archive", summary="Make the journal small: pack what is long over."
+        ),
         "worker": Noun(module="processes", attribute="worker", summary="Run one worker on one queue."),
         "supervise": Noun(module="processes", attribute="supervise", summary="Run and watch all workers."),
         "reconcile": Noun(module="processes", attribute="reconcile", summary="Settle what is in doubt."),

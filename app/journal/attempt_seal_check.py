@@ -14,10 +14,20 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, and_, select
 
-from app.journal import schema
-from app.journal.attempt_seals import CONTENT, FORM, LATE_MS, SEALED, batch_digest, digest
+from app.journal import archive, schema
+from app.journal.attempt_seals import (
+    ATTEMPT_COLUMNS,
+    CONTENT,
+    FORM,
+    INTENT_COLUMNS,
+    LATE_MS,
+    SEALED,
+    batch_digest,
+    digest,
+)
 from app.journal.attempts import REOPENED
 from app.journal.engine import Journal
+from app.journal.sql import MAX_ROWS_PER_STATEMENT
 
 SEALS_PER_PAGE: Final = 8
 INTENTS_PER_PAGE: Final = 2_000
@@ -69,7 +79,9 @@ def _verify_seals(journal: Journal, report: SealReport) -> None:
             page = _seals(connection, after)
             more = len(page) == SEALS_PER_PAGE
             until = page[-1]["seq"] if more else None
-            by_seal = {seal: list(group) for seal, group in _records(connection, after, until)}
+            by_seal = {
+                seal: _with_archive(connection, list(group)) for seal, group in _records(connection, after, until)
+            }
             reopened = _reopened(connection, [one for group in by_seal.values() for one in group if _is_old(one)])
         for entry in page:
             report.seals += 1
@@ -103,6 +115,24 @@ def _records(
         query = query.where(_R.c.seal <= until)
     rows = connection.execute(query.order_by(_R.c.seal, _R.c.position)).mappings()
     return itertools.groupby((dict(row) for row in rows), key=lambda row: int(row["seal"]))
+
+
+def _with_archive(connection: Connection, records: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return records with what the archive has of those whose attempts have moved there."""
+    moved = sorted({record["of_key"] for record in records if record["content"] == ""})
+    archived = archive.of_keys(connection, moved, is_forgiving=True)
+    attempts = {(key, row["attempt"]): row for key, found in archived.items() for row in found.rows["attempts"]}
+    filled: list[Mapping[str, Any]] = []
+    for record in records:
+        row = attempts.get((record["of_key"], record["of_attempt"]))
+        if row is None:
+            filled.append(record)
+        else:
+            content = archived[record["of_key"]].content
+            of_intent = {name: record[name] for name in INTENT_COLUMNS}
+            sealed = {name: row[name] for name in ATTEMPT_COLUMNS}
+            filled.append({**record, **sealed, **of_intent, "content": content, "sealed_by": row["seal"]})
+    return filled
 
 
 def _verify_seal(entry: Mapping[str, Any], records: Sequence[Mapping[str, Any]], report: SealReport) -> None:
@@ -175,7 +205,10 @@ def _verify_attempts(journal: Journal, report: SealReport, now_ms: int) -> None:
             held = [row for row in group if row["attempt"] is not None]
             for row in held:
                 _count_attempt(row, report, now_ms)
-            _verify_numbers(key, dispatched, {row["attempt"] for row in held}, report)
+            numbers = [row["attempt"] for row in held]
+            for number in sorted({number for number in numbers if numbers.count(number) > 1}):
+                report.tell(f"{_name(key, number)} is there beside the archived one")
+            _verify_numbers(key, dispatched, set(numbers), report)
         after = rows[-1]["key"]
 
 
@@ -190,7 +223,7 @@ def _verify_numbers(key: str, dispatched: int, numbers: AbstractSet[int], report
 
 def _attempts(connection: Connection, after: str) -> Sequence[Mapping[str, Any]]:
     page = (
-        select(_I.c.key, _I.c.attempt.label("dispatched"))
+        select(_I.c.key, _I.c.attempt.label("dispatched"), (_I.c.content == "").label("is_archived"))
         .where(_I.c.key > after)
         .order_by(_I.c.key)
         .limit(INTENTS_PER_PAGE)
@@ -198,8 +231,8 @@ def _attempts(connection: Connection, after: str) -> Sequence[Mapping[str, Any]]
     )
     query = (
         select(
-            page.c.key, page.c.dispatched, _A.c.attempt, _A.c.seal, _A.c.outcome, _A.c.settled_at_ms,
-            _R.c.digest,
+            page.c.key, page.c.dispatched, page.c.is_archived, _A.c.attempt, _A.c.seal, _A.c.outcome,
+            _A.c.settled_at_ms, _R.c.digest,
         )
         .join_from(page, _A, _A.c.key == page.c.key, isouter=True)
         .join(
@@ -207,7 +240,28 @@ def _attempts(connection: Connection, after: str) -> Sequence[Mapping[str, Any]]
         )
         .order_by(page.c.key, _A.c.attempt)
     )  # fmt: skip
-    return [dict(row) for row in connection.execute(query).mappings()]
+    rows = [dict(row) for row in connection.execute(query).mappings()]
+    archived = _archived_attempts(connection, {row["key"]: row["dispatched"] for row in rows if row["is_archived"]})
+    return sorted([*rows, *archived], key=lambda row: (row["key"], row["attempt"] or 0)) if archived else rows
+
+
+def _archived_attempts(connection: Connection, dispatched: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return the attempts of archived intents, with the digests of their seals, as a page has those of others."""
+    keys = sorted(dispatched)
+    digests: dict[tuple[str, int, int], str] = {}
+    for start in range(0, len(keys), MAX_ROWS_PER_STATEMENT):
+        query = select(_R.c.key, _R.c.attempt, _R.c.seal, _R.c.digest)
+        for row in connection.execute(query.where(_R.c.key.in_(keys[start : start + MAX_ROWS_PER_STATEMENT]))):
+            digests[row.key, row.attempt, row.seal] = row.digest
+    return [
+        {
+            "key": key, "dispatched": dispatched[key], "attempt": row["attempt"], "seal": row["seal"],
+            "outcome": row["outcome"], "settled_at_ms": row["settled_at_ms"],
+            "digest": digests.get((key, row["attempt"], row["seal"])),
+        }
+        for key, found in archive.of_keys(connection, keys, is_forgiving=True).items()
+        for row in found.rows["attempts"]
+    ]  # fmt: skip
 
 
 def _count_attempt(row: Mapping[str, Any], report: SealReport, now_ms: int) -> None:

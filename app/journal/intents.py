@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, liter
 from app.job_safety.errors import IntentNotFoundError
 from app.job_safety.retry_metrics import job_type_of
 from app.job_safety.state import DOUBTFUL, LIVE, ON_EXCHANGE, TERMINAL_STATES, IntentState, advance
-from app.journal import schema, tallies
+from app.journal import archive, schema, tallies
 from app.journal.prepared import Bound, Prepared, counts_of
 from app.journal.rows import IntentRow, intent_row
 from app.journal.sql import MAX_ROWS_PER_STATEMENT, insert_new
@@ -132,9 +132,12 @@ def unknown(key: str) -> IntentNotFoundError:
 
 
 def find(connection: Connection, key: str, *, lock: bool = False) -> IntentRow | None:
-    """Return the intent, or None."""
+    """Return the intent, or None. What is archived is read from there, and with `lock` brought back first."""
     found = (_LOCK if lock else _FIND).rows(connection, key=key)
-    return rows_from(found)[0] if found else None
+    if not found:
+        return None
+    row = rows_from(found)[0]
+    return row if row.content else archive.whole(connection, row, bring_back=lock)
 
 
 def move(connection: Connection, row: IntentRow, after: IntentState, *, now_ms: int, **changes: object) -> bool:

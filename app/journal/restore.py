@@ -13,8 +13,12 @@ _EPOCHS_COUNT_FROM_MS: Final = 1_767_225_600_000
 def has_no_history(connection: Connection, *, venue: str) -> bool:
     """Return whether this journal has never dispatched anything to `venue`."""
     attempts, intents = schema.attempts, schema.intents
-    query = select(attempts.c.key).join(intents, intents.c.key == attempts.c.key).where(intents.c.venue == venue)
-    return connection.execute(query.limit(1)).first() is None
+    dispatched = select(attempts.c.key).join(intents, intents.c.key == attempts.c.key).where(intents.c.venue == venue)
+    if connection.execute(dispatched.limit(1)).first() is not None:
+        return False
+    archived = select(schema.archive.c.key).join(intents, intents.c.key == schema.archive.c.key)
+    old = archived.where(intents.c.venue == venue, intents.c.attempt > 0)
+    return connection.execute(old.limit(1)).first() is None
 
 
 def new_epoch(connection: Connection, *, now_ms: int) -> None:

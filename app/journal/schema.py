@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -82,6 +83,7 @@ intents = Table(
     Column("queue", Text, nullable=False),
     Column("venue", Text),
     Column("symbol", Text),
+    # Empty once the intent is archived: the text is in the archive then. No intent has an empty content.
     Column("content", Text, nullable=False),
     Column("content_hash", Text, nullable=False),
     Column("client_order_id", Text, unique=True),
@@ -397,4 +399,15 @@ attempt_seals = Table(
     Column("position", Integer, nullable=False),
     Column("digest", Text, nullable=False),
     Index("attempt_seals_in_order", "seal", "position", unique=True),
+)
+
+archive = Table(
+    # The bulk of intents that are long over. Their rows stay in `intents`: those refuse the key, and map late trades.
+    "archive",
+    metadata,
+    Column("key", Text, ForeignKey("intents.key"), primary_key=True),
+    Column("archived_at_ms", Millis, nullable=False),
+    # A file that got a copy, as it was named then; NULL: none did.
+    Column("file", Text),
+    Column("body", LargeBinary, nullable=False),
 )
