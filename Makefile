@@ -71,9 +71,9 @@ bench: $(INSTALLED) ## measure speed beside RQ, Celery, Huey and DBOS (10 minute
 recovery: $(INSTALLED) ## measure how soon a killed worker's order goes on (3 minutes; Linux)
 	@.venv/bin/python -m bench.recovery $(ARGS)
 
-.PHONY: scrape
-scrape: $(INSTALLED) ## measure a scrape with a million finished intents in the journal (3 minutes)
-	@.venv/bin/python -m bench.scrape $(ARGS)
+.PHONY: flat
+flat: $(INSTALLED) ## measure work, looks and memory with a million finished orders (5 minutes; Linux)
+	@.venv/bin/python -m bench.flat $(ARGS)
 
 .PHONY: chaos
 chaos: $(INSTALLED) ## break everything for long and print what came of it (SEEDS=10, ARGS="--only 3" repeats one)

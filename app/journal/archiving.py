@@ -10,7 +10,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from sqlalchemy import ColumnElement, Connection, case, delete, exists, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    case,
+    delete,
+    insert,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from app.clock import Clock
 from app.job_safety.state import TERMINAL_STATES
@@ -160,28 +172,28 @@ def _pages(journal: Journal, cutoff_ms: int, report: Report) -> Iterator[list[st
 
 def page_query(after: tuple[int, str] | None, *, cutoff_ms: int) -> Any:
     """The question for the page behind `after`: keys, and what is to be done with each."""
-    place = tuple_(_I.c.created_at_ms, _I.c.key)
-    query = select(_I.c.key, _I.c.created_at_ms, _verdict(cutoff_ms).label("verdict"))
-    query = query.where(_I.c.created_at_ms <= cutoff_ms)
+    page = select(_I.c.key, _I.c.created_at_ms).where(_I.c.created_at_ms <= cutoff_ms)
     if after is not None:
         # The second says less than the first, in the form that the index on created_at_ms can use.
-        query = query.where(place > after, _I.c.created_at_ms >= after[0])
-    return query.order_by(_I.c.created_at_ms, _I.c.key).limit(PAGE)
+        page = page.where(tuple_(_I.c.created_at_ms, _I.c.key) > after, _I.c.created_at_ms >= after[0])
+    here = page.order_by(_I.c.created_at_ms, _I.c.key).limit(PAGE).subquery("page")
+    query = select(here.c.key, here.c.created_at_ms, _verdict(cutoff_ms).label("verdict"))
+    return query.join_from(here, _I, _I.c.key == here.c.key).order_by(here.c.created_at_ms, here.c.key)
 
 
 def _verdict(cutoff_ms: int) -> ColumnElement[str]:
     """What is to be done with an intent: `ready`, `archived before`, or why it stays."""
-    open_parent = exists().where(_PARENT.c.key == _I.c.parent_key, _is_open(_PARENT))
-    open_child = exists().where(_CHILD.c.parent_key == _I.c.key, _is_open(_CHILD))
+    open_parent = _has(_PARENT, _PARENT.c.key == _I.c.parent_key, _is_open(_PARENT))
+    open_child = _has(_CHILD, _CHILD.c.parent_key == _I.c.key, _is_open(_CHILD))
     return case(
         (_I.c.content == "", _MOVED),
         (_I.c.state.not_in(_FINAL), "not finished"),
         (_I.c.booked_at_ms.is_(None), "not booked"),
         (or_(_I.c.finished_at_ms.is_(None), _I.c.updated_at_ms >= cutoff_ms), "ended or changed too recently"),
         (or_(_I.c.run_at_ms.is_not(None), _I.c.watch_until_ms >= cutoff_ms), "still looked after"),
-        (exists().where(_F.c.intent_key == _I.c.key, _F.c.done_at_ms.is_(None)), "a follow-up is open"),
+        (_has(_F, _F.c.intent_key == _I.c.key, _F.c.done_at_ms.is_(None)), "a follow-up is open"),
         (
-            exists().where(_A.c.key == _I.c.key, or_(_A.c.outcome.is_(None), _A.c.seal.is_(None))),
+            _has(_A, _A.c.key == _I.c.key, or_(_A.c.outcome.is_(None), _A.c.seal.is_(None))),
             "an attempt is not settled or not sealed",
         ),
         (or_(open_parent, open_child), "its order, or a part of it, is not finished"),
@@ -231,6 +243,11 @@ def _rows(connection: Connection, query: Any) -> list[archive.Row]:
 def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(keys), MAX_ROWS_PER_STATEMENT):
         yield keys[start : start + MAX_ROWS_PER_STATEMENT]
+
+
+def _has(table: FromClause, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether a row meets the conditions. Not EXISTS: for that, PostgreSQL may read all of `table` into memory."""
+    return select(literal_column("1")).select_from(table).where(*conditions).limit(1).scalar_subquery().is_not(None)
 
 
 def _is_open(table: Any) -> ColumnElement[bool]:

@@ -80,6 +80,11 @@ class Contestant:
         if self.entry.books:
             self._wait(self._is_booked, "book its first orders")
 
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What its processes are told, once it has started."""
+        return self._environment
+
     def measure(self, jobs: int) -> Run:
         """Have `jobs` jobs wait, let the workers go, and measure until the last one's outcome is where it belongs."""
         with _Stopped(self._workers) as held:
