@@ -27,7 +27,7 @@ from app.journal.attempt_seals import (
 )
 from app.journal.attempts import REOPENED
 from app.journal.engine import Journal
-from app.journal.sql import MAX_ROWS_PER_STATEMENT
+from app.journal.sql import MAX_ROWS_PER_STATEMENT, see_one_moment
 
 SEALS_PER_PAGE: Final = 8
 INTENTS_PER_PAGE: Final = 2_000
@@ -284,8 +284,7 @@ def _count_attempt(row: Mapping[str, Any], report: SealReport, now_ms: int) -> N
 def _moment(journal: Journal) -> Iterator[Connection]:
     """Yield a connection that reads the journal as it stands at one moment."""
     with journal.read() as connection:
-        if not journal.is_sqlite:
-            connection.execution_options(isolation_level="REPEATABLE READ")
+        see_one_moment(connection)
         yield connection
 
 

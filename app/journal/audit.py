@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, select, text
 
 from app.journal import schema
-from app.journal.sql import upsert
+from app.journal.sql import see_one_moment, upsert
 
 _A = schema.audit
 _ANCHOR = schema.audit_anchor
@@ -100,9 +100,8 @@ def verify(connection: Connection, *, head: tuple[int, str] | None = None) -> li
         connection: One that has read nothing yet: all of the trail is read as it stands at one moment.
         head: Number and hash of a row as they were noted earlier; the trail must still hold it.
     """
-    if connection.dialect.name == "postgresql" and not connection.in_transaction():
-        # Else a row that is appended meanwhile would look like one that is missing.
-        connection.execution_options(isolation_level="REPEATABLE READ")
+    # Else a row that is appended meanwhile would look like one that is missing.
+    see_one_moment(connection)
     problems, previous, expected, noted = [], GENESIS, 1, ""
     for row in _all(connection):
         if row.seq != expected:

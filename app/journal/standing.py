@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, exists, literal, literal_column, or_, select, true
 
-from app.job_safety.state import IntentState
+from app.job_safety.errors import InvariantViolatedError
+from app.job_safety.state import SENDABLE, IntentState
 from app.journal import meta, schema
 from app.journal.intents import COLUMNS, rows_from, unknown
 from app.journal.meta import Meta
@@ -38,16 +39,20 @@ class Standing:
 
 
 def look(connection: Connection, key: str) -> tuple[IntentRow, Meta]:
-    """Return an intent and the journal's stamp.
+    """Return an intent, without its content if it is archived, and the journal's stamp.
 
     Raises:
         IntentNotFoundError: the journal does not know the key.
+        InvariantViolatedError: it is archived, and its row says that it may be sent: somebody has changed that.
     """
     found = _BOTH.rows(connection, key=key)
     if not found:
         raise unknown(key)
     values = found[0]
-    return rows_from([values[: len(COLUMNS)]])[0], meta.stamp_from([values[len(COLUMNS) :]])
+    row = rows_from([values[: len(COLUMNS)]])[0]
+    if not row.content and row.state in SENDABLE:
+        raise InvariantViolatedError(f"{key} is archived, and must not be sent")
+    return row, meta.stamp_from([values[len(COLUMNS) :]])
 
 
 def hold(connection: Connection, key: str, *, closing: Sequence[IntentState]) -> Standing:
@@ -68,7 +73,9 @@ def hold(connection: Connection, key: str, *, closing: Sequence[IntentState]) ->
         raise unknown(key)
     stamp = meta.stamp_from([values[: len(meta.COLUMNS)] for values in told])
     has_proof, closed_by = told[0][len(meta.COLUMNS) :]
-    return Standing(row=rows_from(rows)[0], stamp=stamp, has_proof=bool(has_proof), closed_by=closed_by)
+    row = rows_from(rows)[0]
+    # What is archived is over, and its proofs are in the archive: it bars a dispatch as they would.
+    return Standing(row=row, stamp=stamp, has_proof=bool(has_proof) or not row.content, closed_by=closed_by)
 
 
 @cache

@@ -37,6 +37,8 @@ from app.journal import (
 from app.journal.engine import Journal
 from app.journal.followups import Followup
 from app.journal.intents import NewIntent, Taken
+from app.journal.prepared import counts_of
+from tests.support.attempts import insert as insert_attempt
 from tests.support.clock import FakeClock
 
 DAY_MS = 24 * 3_600_000
@@ -76,7 +78,10 @@ def over(journal: Journal, key: str, *, order_id: int = 7, **changes: Any) -> st
             venue=Venue.USDM, symbol="BTCUSDT", order_id=order_id, client_order_id=f"id-{key}", status="FILLED",
             side="BUY", order_type="MARKET", quantity=Decimal("0.010"), executed_quantity=Decimal("0.010"),
         )  # fmt: skip
-        attempts.add_proof(connection, key=key, order=order, source="dispatch", before="DISPATCHED", now_ms=THEN_MS)
+        told = attempts.proof(
+            connection, key=key, order=order, source="dispatch", before="DISPATCHED", now_ms=THEN_MS
+        )  # fmt: skip
+        assert counts_of(connection, told) == [1]
         assert attempts.settle(
             connection, key=key, attempt=1, outcome="ACCEPTED", by="dispatch", now_ms=THEN_MS, answer="FILLED 0.010"
         )
@@ -97,7 +102,7 @@ def dispatched(connection: Connection, key: str) -> None:
         "key": key, "attempt": 1, "owner": "w1", "fence": 1, "client_order_id": f"id-{key}", "timestamp_ms": THEN_MS,
         "recv_window_ms": 3_000, "payload_hash": "p", "config_hash": "c", "dispatched_at_ms": THEN_MS,
     }  # fmt: skip
-    attempts.insert(connection, attempt)
+    insert_attempt(connection, attempt)
 
 
 def add_followup(connection: Connection, name: str, key: str) -> None:

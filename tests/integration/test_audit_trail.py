@@ -103,6 +103,7 @@ def test_trail_rewritten_from_a_row_on_with_its_anchor_shows_against_a_noted_hea
     with journal.read() as connection:
         last = audit.last(connection)
         assert last is not None
+    with journal.read() as connection:
         assert audit.verify(connection, head=(last.seq, last.hash)) == []
     with journal.write() as connection:
         connection.execute(delete(A).where(A.c.seq >= 5))

@@ -3,14 +3,18 @@
 from dataclasses import replace
 from decimal import Decimal
 
+import pytest
+from sqlalchemy import update
+
 from app.books import handlers
 from app.books.booking import POST_LEDGER, POST_PNL
 from app.intents import OrderIntent
+from app.job_safety.errors import InvariantViolatedError
 from app.job_safety.state import IntentState
-from app.journal import archive, archiving, attempt_seals, intents
+from app.journal import archive, archiving, attempt_seals, intents, schema
 from app.journal.intents import Taken
 from tests.safety.simulation.exchange import QUERIES
-from tests.safety.simulation.world import SYMBOL, TERMS, World
+from tests.safety.simulation.world import LONG, SYMBOL, TERMS, World
 
 S = IntentState
 DAY_MS = 24 * 3_600_000
@@ -68,6 +72,22 @@ def test_archived_order_is_not_sent_again_by_a_stray_delivery_or_a_second_enqueu
     assert again == [Taken.DUPLICATE]
     assert replace(world.row(), booked_at_ms=None) == before
     assert (world.executions(), is_archived(world)) == (1, True)
+
+
+def test_archived_order_is_not_dispatched_whatever_its_row_says(world: World) -> None:
+    """Its proofs are in the archive, where no dispatch looks: that it is archived bars it."""
+    world.order(valid_for_s=LONG)
+    world.finish(world.worker("k1"))
+    world.settle()
+    assert archive_all(world) == 1
+    forged = {"state": S.RETRY_WAIT.value, "valid_until_ms": world.clock.now_ms() + DAY_MS}
+    with world.journal.write() as connection:
+        connection.execute(update(schema.intents).values(**forged))
+
+    with pytest.raises(InvariantViolatedError, match="must not be sent"):
+        world.finish(world.worker("k1"))
+
+    assert world.executions() == 1
 
 
 def test_trades_of_an_archived_order_that_are_told_again_change_nothing(world: World) -> None:
