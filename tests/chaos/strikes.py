@@ -14,7 +14,7 @@ from typing import Any
 from redis.exceptions import RedisError
 from sqlalchemy import func, select
 
-from app.execution.order import parcel_of
+from app.execution.parcels import parcel_of
 from app.job_safety.errors import StoreUnavailableError
 from app.journal import intents, schema
 from tests.chaos.crowd import submit_twentyfold

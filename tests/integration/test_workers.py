@@ -17,7 +17,7 @@ from app.clock import SystemClock
 from app.composition import compose
 from app.delivery import Parcel
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
-from app.execution.order import parcel_of
+from app.execution.parcels import parcel_of
 from app.job_safety.admission import Admitted, EffectKind
 from app.job_safety.state import IntentState
 from app.journal import schema
