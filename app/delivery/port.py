@@ -5,7 +5,7 @@ The queue carries keys only. A job's description is for people who look at a das
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
@@ -84,7 +84,7 @@ class Delivery:
         self._name = f"{installation[:12]} in mode {mode}"
         self._claim_key = f"delivery:claim:{account}"
         self._claim_ttl_ms = claim_ttl_ms
-        self._alike: dict[tuple[str, str], Mapping[str, Any]] = {}
+        self._alike: dict[str, Sequence[Any]] = {}
         self._claim = redis.register_script(scripts.source("claim", package="app.delivery"))
         self._deliver = redis.register_script(scripts.source("deliver", package="app.delivery"))
 
@@ -283,29 +283,25 @@ class Delivery:
     def _batch(self, queue: str, parcels: Sequence[Parcel], how: str) -> Batch:
         name = self.queue_name(queue)
         script_keys = ["rq:queues", self._queue_key(queue), f"rq:finished:{name}", f"rq:failed:{name}", self._claim_key]
-        arguments: list[Any] = [how, self._name, len(parcels)]
+        shared = self._shared(name)
+        arguments: list[Any] = [how, self._name, len(parcels), len(shared), *shared]
         for parcel in parcels:
             job_id = self.job_id(parcel)
-            fields = [item for pair in self._fields(parcel, name).items() for item in pair]
+            fields = _own_fields(parcel)
             script_keys.append(f"rq:job:{job_id}")
             arguments += [job_id, len(fields), *fields]
         return Batch(keys=script_keys, arguments=arguments)
 
-    def _fields(self, parcel: Parcel, queue_name: str) -> Mapping[str, Any]:
-        """Return the hash of a job as RQ writes it; only what differs between two jobs of a kind is made each time."""
-        kind = (parcel.type, queue_name)
-        alike = self._alike.get(kind)
+    def _shared(self, queue_name: str) -> Sequence[Any]:
+        """Return what the hashes of all jobs of a queue have in common, as RQ writes it: field, value and so on."""
+        alike = self._alike.get(queue_name)
         if alike is None:
-            alike = self._alike[kind] = _job(parcel.type, queue_name, self._redis).to_dict(include_result=False)
+            fields = _job(queue_name, self._redis).to_dict(include_result=False)
+            own = {"created_at", "enqueued_at", "data", "description"}
+            alike = [item for name, value in fields.items() if name not in own for item in (name, value)]
+            self._alike[queue_name] = alike
         now = utcformat(rq_now())
-        return {
-            **alike,
-            "created_at": now,
-            "enqueued_at": now,
-            "data": zlib.compress(json.dumps([JOB_FUNCTIONS[parcel.type], None, [parcel.key], {}]).encode()),
-            "description": parcel.description or f"{parcel.type} {parcel.key}",
-            **({"asks": f"{parcel.asks} {parcel.key}"} if parcel.asks else {}),
-        }
+        return [*alike, "created_at", now, "enqueued_at", now]
 
     def _queue_key(self, queue: str) -> str:
         return f"rq:queue:{self.queue_name(queue)}"
@@ -325,9 +321,16 @@ def rq_queue_name(queue: str, account: str) -> str:
     return queue if account == "main" else f"{queue}.{account}"
 
 
-def _job(kind: str, queue_name: str, redis: Redis) -> Job:
+def _own_fields(parcel: Parcel) -> list[Any]:
+    """Return what the hash of a job has for itself: field, value and so on."""
+    data = zlib.compress(json.dumps([JOB_FUNCTIONS[parcel.type], None, [parcel.key], {}]).encode(), 1)
+    fields = ["data", data, "description", parcel.description or f"{parcel.type} {parcel.key}"]
+    return [*fields, "asks", f"{parcel.asks} {parcel.key}"] if parcel.asks else fields
+
+
+def _job(queue_name: str, redis: Redis) -> Job:
     return Job.create(
-        JOB_FUNCTIONS[kind],
+        JOB_FUNCTIONS[FOLLOWUP],
         args=[""],
         connection=redis,
         serializer=JSONSerializer,

@@ -15,6 +15,7 @@ CLIENT_ORDER_ID_MAX: Final = 36
 """Both venues: `^[a-zA-Z0-9-_]{1,36}$` (Binance, new order, newClientOrderId)."""
 
 _HASH_CHARS: Final = 28  # 140 bits in base32
+_HASH_BYTES: Final = 20  # the bytes that these chars are of, in whole groups: base32 is dear, and the rest is cut off
 
 
 def is_key(text: str) -> bool:
@@ -29,7 +30,7 @@ def digest(*parts: str) -> str:
         raw = part.encode()
         sha.update(len(raw).to_bytes(4, "big"))
         sha.update(raw)
-    return base64.b32encode(sha.digest()).decode().lower()[:_HASH_CHARS]
+    return base64.b32encode(sha.digest()[:_HASH_BYTES]).decode().lower()[:_HASH_CHARS]
 
 
 def client_order_id(*, account: str, mode: str, key: str, leg: str | None = None) -> ClientOrderId:

@@ -12,14 +12,16 @@ from sqlalchemy import Connection, select, update
 
 from app.clock import Clock, SystemClock
 from app.delivery import URGENT, Delivery
+from app.execution.parcels import parcel_of
 from app.intents import CancelIntent, Intent, IntentError, parse_intent
 from app.job_safety.errors import ForeignQueueError, StoreUnavailableError
 from app.job_safety.state import IntentState
 from app.journal import intents as rows
 from app.journal import schema
 from app.journal.engine import Journal
+from app.journal.intents import NewIntent
 from app.producer.submission import Status, Submission
-from app.producer.terms import Terms, parcel, queue_of
+from app.producer.terms import Terms
 from app.wiring import Installation, open_installation, settings_from_environment
 
 MAX_BATCH: Final = 500
@@ -99,17 +101,18 @@ class Producer:
         return result
 
     def _submit_batch(self, intents: Sequence[Intent]) -> list[Submission]:
+        now_ms = self._clock.now_ms()
+        new = [self._terms.row(intent, now_ms) for intent in intents]
         try:
-            verdicts, waiting = self._take(intents)
+            verdicts, waiting = self._take(intents, new)
         except StoreUnavailableError as error:
             if _sqlstate(error) not in _COLLISIONS:
                 raise
-            verdicts, waiting = self._take(intents)
-        problem = self._deliver([intent for intent in intents if intent.key in waiting])
+            verdicts, waiting = self._take(intents, new)
+        delivered = [row for row in new if row.key in waiting]
+        problem = self._deliver(delivered)
         if problem is not None:
-            self._hurry(
-                sorted(intent.key for intent in intents if intent.key in waiting and queue_of(intent) == URGENT)
-            )
+            self._hurry(sorted(row.key for row in delivered if row.queue == URGENT))
         return [
             Submission(
                 key=intent.key,
@@ -120,7 +123,7 @@ class Producer:
             for intent, (status, error) in zip(intents, verdicts, strict=True)
         ]
 
-    def _take(self, intents: Sequence[Intent]) -> tuple[list[_Verdict], frozenset[str]]:
+    def _take(self, intents: Sequence[Intent], new: Sequence[NewIntent]) -> tuple[list[_Verdict], frozenset[str]]:
         """Write a batch in one transaction; return what became of each, and the keys that the queue must be told."""
         now_ms = self._clock.now_ms()
         verdicts: dict[int, _Verdict] = {}
@@ -133,7 +136,7 @@ class Producer:
                     verdicts[index] = (Status.INVALID, problem)
             # In the order of the keys: two producers that write the same ones wait for each other, never in a circle.
             order = sorted((i for i in range(len(intents)) if i not in verdicts), key=lambda i: (intents[i].key, i))
-            taken = rows.insert(connection, [self._terms.row(intents[index], now_ms) for index in order])
+            taken = rows.insert(connection, [new[index] for index in order])
             for index, outcome in zip(order, taken, strict=True):
                 status = Status(outcome.value)
                 verdicts[index] = (status, CONFLICT if status is Status.CONFLICT else None)
@@ -142,8 +145,8 @@ class Producer:
             waiting = accepted | _still_waiting(connection, sorted(again), now_ms=now_ms)
         return [verdicts[index] for index in range(len(intents))], frozenset(waiting)
 
-    def _deliver(self, intents: Sequence[Intent]) -> str | None:
-        parcels = list({intent.key: parcel(intent) for intent in intents}.values())
+    def _deliver(self, new: Sequence[NewIntent]) -> str | None:
+        parcels = [parcel_of(row) for row in {row.key: row for row in new}.values()]
         started = self._clock.monotonic()
         if not parcels:
             return None

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
-from app.delivery import URGENT, Parcel
-from app.intents import CancelIntent, Intent, LedgerIntent, OrderIntent, SignalIntent, canonical, content_hash, describe
+from app.delivery import URGENT
+from app.intents import CancelIntent, Intent, LedgerIntent, OrderIntent, SignalIntent, canonical, content_hash
 from app.job_safety import keys
-from app.job_safety.admission import EffectKind, asks_for
 from app.journal.intents import NewIntent
 
 SWEEP_AFTER_MS: Final = 5_000
@@ -72,12 +71,3 @@ def queue_of(intent: Intent) -> str:
     if isinstance(intent, OrderIntent):
         return URGENT if intent.is_urgent else "orders"
     return _QUEUES[intent.type]
-
-
-def parcel(intent: Intent) -> Parcel:
-    """Return what the queue is given; the description is for people at a dashboard."""
-    asks = ""
-    if isinstance(intent, OrderIntent):
-        asks = asks_for(EffectKind.OPEN if intent.opens_risk else EffectKind.REDUCE, intent.venue)
-    text = describe(canonical(intent))
-    return Parcel(key=intent.key, type=intent.type, queue=queue_of(intent), description=text, asks=asks)

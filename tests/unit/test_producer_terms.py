@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from app.execution.parcels import parcel_of
 from app.intents import OrderIntent, from_canonical, parse_intent
 from app.producer import Terms, queue_of
-from app.producer.terms import SWEEP_AFTER_MS, parcel
+from app.producer.terms import SWEEP_AFTER_MS
 
 TERMS = Terms(account="main", mode="paper", default_valid_for_s=30)
 NOW_MS = 1_700_000_000_000
@@ -99,4 +100,4 @@ def test_book_jobs_go_to_the_queue_of_their_book(kind: str, queue: str) -> None:
     intent = parse_intent({"type": kind, "key": "p", "venue": "spot", "symbol": "BTCUSDT", "trade": trade})
     row = TERMS.row(intent, NOW_MS)
     assert (row.queue, row.opens_risk, row.valid_until_ms, row.venue) == (queue, False, None, "spot")
-    assert queue_of(intent) == parcel(intent).queue
+    assert queue_of(intent) == parcel_of(TERMS.row(intent, NOW_MS)).queue
