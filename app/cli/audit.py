@@ -92,7 +92,7 @@ def verify(
     with books() as opened:
         with opened.journal.read() as connection:
             last = trail.last(connection)
-        with opened.journal.read() as connection:
+        with opened.journal.moment() as connection:
             problems = trail.verify(connection, head=noted)
         seals = attempt_seal_check.verify(opened.journal, now_ms=SystemClock().now_ms())
     problems += seals.problems

@@ -49,6 +49,7 @@ def run_order(context: ExecutionContext, key: str) -> str:
         if row.type != "order":
             raise InvariantViolatedError(f"{key} is a {row.type}, not an order")
         if row.state in DOUBTFUL:
+            _give_back_early(context)  # or reconcile would find its lease held: by ourselves
             return reconcile_row(context, row)
         if row.state not in SENDABLE:
             context.record.event(
@@ -165,6 +166,12 @@ def _ahead(
         return ahead.answer
     context.end_early(ahead, now=True)
     return None
+
+
+def _give_back_early(context: ExecutionContext) -> None:
+    ahead, context.early.ahead = context.early.ahead, None
+    if ahead is not None:
+        context.end_early(ahead, now=True)
 
 
 def _with_lease(

@@ -3,6 +3,7 @@
 from app.delivery import Parcel
 from app.intents import describe
 from app.job_safety.admission import EffectKind, asks_for
+from app.job_safety.state import SENDABLE
 from app.journal.intents import NewIntent
 from app.journal.rows import IntentRow
 
@@ -13,8 +14,9 @@ def kind_of(row: IntentRow | NewIntent) -> EffectKind:
 
 
 def parcel_of(row: IntentRow | NewIntent) -> Parcel:
-    """Return what delivers `row` to its queue; an order's admission can come with its beginning."""
-    asks = asks_for(kind_of(row), row.venue) if row.type == "order" and row.venue else ""
+    """Return what delivers `row` to its queue; the admission of an order to be sent can come with its beginning."""
+    is_sent = isinstance(row, IntentRow) and row.state not in SENDABLE
+    asks = asks_for(kind_of(row), row.venue) if row.type == "order" and row.venue and not is_sent else ""
     return Parcel(key=row.key, type=row.type, queue=row.queue, description=describe(row.content), asks=asks)
 
 

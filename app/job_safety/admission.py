@@ -147,7 +147,7 @@ class Admission:
 
     def told(self, asking: Asking, asks: bytes, answer: object) -> Ahead:
         """Return what the script that began a job has answered to `asking`."""
-        kind, venue, key = asks.decode().split(" ", 2)
+        kind, venue, key = asks.decode(errors="replace").split(" ", 2)
         effect = EffectKind(kind)
         read = self._read(answer, asking.token, job_type_of(effect, venue))
         return Ahead(

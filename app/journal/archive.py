@@ -122,8 +122,8 @@ def of_keys(connection: Connection, keys: Sequence[str], *, is_forgiving: bool =
     return found
 
 
-def whole(connection: Connection, row: IntentRow, *, bring_back: bool) -> IntentRow:
-    """Return `row`, which is archived, with its content.
+def whole(connection: Connection, row: IntentRow, *, bring_back: bool) -> IntentRow | None:
+    """Return `row`, which is archived, with its content; None if the archive does not have it.
 
     Args:
         connection: A write transaction that holds the row, if it is to come back.
@@ -131,11 +131,11 @@ def whole(connection: Connection, row: IntentRow, *, bring_back: bool) -> Intent
         bring_back: Put everything back into the tables, for whoever is about to change it.
 
     Raises:
-        InvariantViolatedError: the archive does not have it.
+        InvariantViolatedError: it cannot be read.
     """
     archived = find(connection, row.key)
     if archived is None:
-        raise InvariantViolatedError(f"{row.key}: archived, and missing in the table archive: take it from a backup")
+        return None
     if bring_back:
         connection.execute(update(_I).where(_I.c.key == row.key).values(content=archived.content))
         for name, table in TABLES.items():

@@ -27,7 +27,7 @@ from app.journal.attempt_seals import (
 )
 from app.journal.attempts import REOPENED
 from app.journal.engine import Journal
-from app.journal.sql import MAX_ROWS_PER_STATEMENT, see_one_moment
+from app.journal.sql import MAX_ROWS_PER_STATEMENT
 
 SEALS_PER_PAGE: Final = 8
 INTENTS_PER_PAGE: Final = 2_000
@@ -75,7 +75,7 @@ def verify(journal: Journal, *, now_ms: int) -> SealReport:
 def _verify_seals(journal: Journal, report: SealReport) -> None:
     after, more = 0, True
     while more:
-        with _moment(journal) as connection:
+        with journal.moment() as connection:
             page = _seals(connection, after)
             more = len(page) == SEALS_PER_PAGE
             until = page[-1]["seq"] if more else None
@@ -197,7 +197,7 @@ def _verify_attempts(journal: Journal, report: SealReport, now_ms: int) -> None:
     """Count what is sealed and what is not, and find what no seal and no intent knows of."""
     after = ""
     while True:
-        with _moment(journal) as connection:
+        with journal.moment() as connection:
             rows = _attempts(connection, after)
         if not rows:
             return
@@ -278,14 +278,6 @@ def _count_attempt(row: Mapping[str, Any], report: SealReport, now_ms: int) -> N
             report.late += 1
         if isinstance(settled_ms, int):
             report.oldest_unsealed_ms = min(settled_ms, report.oldest_unsealed_ms or settled_ms)
-
-
-@contextlib.contextmanager
-def _moment(journal: Journal) -> Iterator[Connection]:
-    """Yield a connection that reads the journal as it stands at one moment."""
-    with journal.read() as connection:
-        see_one_moment(connection)
-        yield connection
 
 
 def _name(key: str, attempt: int) -> str:

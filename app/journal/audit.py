@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, select, text
 
 from app.journal import schema
-from app.journal.sql import see_one_moment, upsert
+from app.journal.sql import upsert
 
 _A = schema.audit
 _ANCHOR = schema.audit_anchor
@@ -97,11 +97,10 @@ def verify(connection: Connection, *, head: tuple[int, str] | None = None) -> li
     """Return what is wrong with the trail: changed, missing, added or reordered rows. Empty: nothing.
 
     Args:
-        connection: One that has read nothing yet: all of the trail is read as it stands at one moment.
+        connection: One that sees the journal at one moment (`Journal.moment`): else a row that is appended meanwhile
+            would look like one that is missing.
         head: Number and hash of a row as they were noted earlier; the trail must still hold it.
     """
-    # Else a row that is appended meanwhile would look like one that is missing.
-    see_one_moment(connection)
     problems, previous, expected, noted = [], GENESIS, 1, ""
     for row in _all(connection):
         if row.seq != expected:

@@ -20,7 +20,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
 
-from app.job_safety.errors import StoreUnavailableError
+from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
 from app.journal.prepared import Prepared
 
 LOCK_TIMEOUT_S: Final = 30
@@ -100,6 +100,18 @@ class Journal:
             yield connection
 
     @contextlib.contextmanager
+    def moment(self) -> Iterator[Connection]:
+        """Yield a connection that reads the journal as it stands at one moment, on either database.
+
+        Raises:
+            StoreUnavailableError: the database cannot be reached.
+        """
+        with self.read() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield connection
+
+    @contextlib.contextmanager
     def look(self) -> Iterator[Connection]:
         """Yield a connection for single prepared statements, each a view of its own: begins no transaction at all.
 
@@ -111,6 +123,8 @@ class Journal:
         engine = self.engine
         with _translated(), self._looking.lend(lambda: _without_transactions(engine)) as connection:
             yield connection
+            if connection.in_transaction():
+                raise InvariantViolatedError("a statement under `look` was not a prepared one, and began a transaction")
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         return self._lock.hold() if self._lock is not None else contextlib.nullcontext()
@@ -231,7 +245,7 @@ def _sqlite_engine(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA journal_mode={journal_mode}")
+        _set_journal_mode(cursor, journal_mode, module.OperationalError)
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
@@ -243,6 +257,18 @@ def _sqlite_engine(url: URL) -> Engine:
         (_BEGIN if is_reading else _BEGIN_IMMEDIATE).count(connection)
 
     return engine
+
+
+def _set_journal_mode(cursor: Any, mode: str, locked: type[Exception]) -> None:
+    """Set it unless it is set. Several that open a new file at once find it locked, and SQLite does not wait then."""
+    deadline_s = time.monotonic() + LOCK_TIMEOUT_S
+    while cursor.execute("PRAGMA journal_mode").fetchone()[0].upper() != mode:
+        try:
+            cursor.execute(f"PRAGMA journal_mode={mode}")
+        except locked:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.005)
 
 
 def _postgres_engine(url: URL) -> Engine:

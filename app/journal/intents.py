@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from typing import Any, Final, cast
 
 from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, literal, literal_column, or_, select, update
 
-from app.job_safety.errors import IntentNotFoundError
+from app.job_safety.errors import IntentNotFoundError, InvariantViolatedError
 from app.job_safety.retry_metrics import job_type_of
 from app.job_safety.state import DOUBTFUL, LIVE, ON_EXCHANGE, TERMINAL_STATES, IntentState, advance
 from app.journal import archive, schema, tallies
@@ -79,6 +79,9 @@ class NewIntent:
     valid_until_ms: int | None = None
 
 
+_NEW: Final = tuple(NewIntent.__dataclass_fields__)
+
+
 def insert(connection: Connection, new: Sequence[NewIntent]) -> list[Taken]:
     """Write intents that are not known yet; tell for each whether it is new, the same again, or another under its key.
 
@@ -89,7 +92,11 @@ def insert(connection: Connection, new: Sequence[NewIntent]) -> list[Taken]:
         first.setdefault(intent.key, intent)
     known = _hashes(connection, list(first))
     rows = [
-        {**asdict(intent), "state": IntentState.RECEIVED.value, "updated_at_ms": intent.created_at_ms}
+        {
+            **{name: getattr(intent, name) for name in _NEW},
+            "state": IntentState.RECEIVED.value,
+            "updated_at_ms": intent.created_at_ms,
+        }
         for key, intent in first.items()
         if key not in known
     ]
@@ -137,7 +144,16 @@ def find(connection: Connection, key: str, *, lock: bool = False) -> IntentRow |
     if not found:
         return None
     row = rows_from(found)[0]
-    return row if row.content else archive.whole(connection, row, bring_back=lock)
+    if row.content:
+        return row
+    whole = archive.whole(connection, row, bring_back=lock)
+    if whole is None and not lock:
+        # PostgreSQL reads statement by statement: somebody may have brought it back in between.
+        row = rows_from(_FIND.rows(connection, key=key))[0]
+        whole = row if row.content else None
+    if whole is None:
+        raise InvariantViolatedError(f"{key}: archived, and missing in the table archive: take it from a backup")
+    return whole
 
 
 def move(connection: Connection, row: IntentRow, after: IntentState, *, now_ms: int, **changes: object) -> bool:

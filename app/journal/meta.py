@@ -32,7 +32,7 @@ class Meta:
 
 COLUMNS: Final = [schema.journal_meta.c[name] for name in Meta.__dataclass_fields__]
 _READ = Prepared(select(*COLUMNS))
-_SHARE = Prepared(select(*COLUMNS).with_for_update(read=True))
+SHARED: Final = Prepared(select(*COLUMNS).with_for_update(read=True))
 
 
 def claim(journal: Journal, *, account: str, mode: str, now_ms: int) -> Meta:
@@ -62,7 +62,7 @@ def load(connection: Connection, *, share: bool = False) -> Meta:
     Raises:
         WrongInstallationError: the journal has none.
     """
-    found = (_SHARE if share else _READ).rows(connection)
+    found = (SHARED if share else _READ).rows(connection)
     return stamp_from(found)
 
 

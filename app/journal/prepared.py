@@ -92,7 +92,7 @@ def translated(connection: Connection, error: Exception, statement: str) -> Exce
     driver = connection.dialect.dbapi
     if driver is None or not isinstance(error, driver.Error):
         return error
-    is_gone = connection.dialect.is_disconnect(error, None, None)
+    is_gone = connection.dialect.is_disconnect(error, connection.connection, None)
     if is_gone:
         connection.invalidate(error)
     return DBAPIError.instance(

@@ -53,12 +53,3 @@ def upsert(connection: Connection, table: Table, row: Mapping[str, Any]) -> None
     statement = dialect.insert(table).values(dict(row))
     rest = {name: statement.excluded[name] for name in row if name not in keys}
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest))
-
-
-def see_one_moment(connection: Connection) -> None:
-    """Let a connection of `Journal.read` see the journal as it stands now, whatever is committed meanwhile.
-
-    SQLite's do so anyway. Comes before any other statement. One that writes is left as it is.
-    """
-    if connection.dialect.name == "postgresql" and connection.get_execution_options().get("read_only"):
-        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

@@ -66,13 +66,15 @@ def hold(connection: Connection, key: str, *, closing: Sequence[IntentState]) ->
     Raises:
         IntentNotFoundError: the journal does not know the key.
     """
-    facts = _facts(tuple(closing))
-    # The row first: proofs are written under its lock, and none is missed by whoever reads them behind it.
-    rows, told = rows_of(connection, Bound(_LOCKED, {"key": key}), Bound(facts, {"key": key}))
+    # The row first: proofs are written under its lock, and none is missed by whoever reads them behind it. Then the
+    # stamp, whose lock may be waited for; what else decides is read as it stands after that.
+    rows, stamps, told = rows_of(
+        connection, Bound(_LOCKED, {"key": key}), Bound(meta.SHARED, {}), Bound(_facts(tuple(closing)), {"key": key})
+    )
     if not rows:
         raise unknown(key)
-    stamp = meta.stamp_from([values[: len(meta.COLUMNS)] for values in told])
-    has_proof, closed_by = told[0][len(meta.COLUMNS) :]
+    stamp = meta.stamp_from(stamps)
+    has_proof, closed_by = told[0]
     row = rows_from(rows)[0]
     # What is archived is over, and its proofs are in the archive: it bars a dispatch as they would.
     return Standing(row=row, stamp=stamp, has_proof=bool(has_proof) or not row.content, closed_by=closed_by)
@@ -96,7 +98,7 @@ def _facts(closing: tuple[IntentState, ...]) -> Prepared:
         .scalar_subquery()
     )
     has_proof = exists().where(_P.c.key == bindparam("key"))
-    return Prepared(select(*meta.COLUMNS, has_proof, closed_by).with_for_update(read=True, of=schema.journal_meta))
+    return Prepared(select(has_proof, closed_by))
 
 
 __all__ = ["Standing", "hold", "look"]

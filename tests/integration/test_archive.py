@@ -343,6 +343,25 @@ def test_archived_intent_without_its_archive_is_not_taken_for_anything_else(jour
     assert taken(journal, new("a")) is Taken.DUPLICATE
 
 
+def test_reader_of_an_archived_intent_finds_it_though_it_comes_back_meanwhile(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over(journal, "a")
+    archived(journal)
+    find = archive.find
+
+    def find_late(connection: Connection, key: str) -> archive.Archived | None:
+        monkeypatch.setattr(archive, "find", find)
+        if not journal.is_sqlite:  # whose readers see one moment
+            with journal.write() as other:
+                intents.load(other, key, lock=True)
+        return find(connection, key)
+
+    monkeypatch.setattr(archive, "find", find_late)
+    with journal.read() as connection:
+        assert json.loads(intents.load(connection, "a").content)["quantity"] == "0.010"
+
+
 def test_journal_whose_whole_history_is_archived_has_a_history(journal: Journal) -> None:
     """Else a start would take it for a lost journal."""
     over(journal, "a")

@@ -32,7 +32,7 @@ def append(connection: Connection, number: int) -> AuditRow:
 
 
 def verified(journal: Journal) -> list[str]:
-    with journal.read() as connection:
+    with journal.moment() as connection:
         return audit.verify(connection)
 
 

@@ -15,9 +15,12 @@ from rq.exceptions import StopRequested
 from rq.job import Job, JobStatus
 from rq.registry import FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
+from sqlalchemy import Connection, event
 
 from app.composition import guard_names
 from app.delivery import Claim, Claims, Delivery, Leavings, Parcel
+from app.exchange.models import PinnedOrder
+from app.execution.order import run_order
 from app.execution.parcels import parcel_of
 from app.job_safety.admission import Admission, AdmissionAnswer
 from app.job_safety.kill_switch import KillSource, KillState
@@ -184,16 +187,20 @@ def here(tmp_path: Path, redis_server: RedisServer, redis_url: str) -> Iterator[
     nursery.close()
 
 
-def test_busy_worker_asks_redis_twice_per_order(here: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the kill switch as it dispatches, and to end it and begin the next with its admission."""
+def test_busy_worker_asks_redis_twice_and_syncs_twice_per_order(here: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks for the kill switch as it dispatches, and to end it and begin the next with its admission."""
     keys = [here.order(f"order-{number}") for number in range(12)]
     sent = count_requests(monkeypatch)
+    commits: list[Connection] = []
+    event.listen(here.installation.journal.engine, "commit", commits.append)
     at: list[int] = []
+    synced: list[int] = []
     worker = SafetyWorker(["orders"], installation=here.installation)
     execute = worker.execute_job
 
     def counted(job: Any, queue: Queue) -> None:
         at.append(sent[threading.current_thread().name])
+        synced.append(sum(not one.get_execution_options().get("read_only", False) for one in commits))
         execute(job, queue)
 
     monkeypatch.setattr(worker, "execute_job", counted)
@@ -202,6 +209,7 @@ def test_busy_worker_asks_redis_twice_per_order(here: System, monkeypatch: pytes
     # The first one opens the books and learns the limits; a sign of life is shown every 15 s.
     costs = sorted(after - before for before, after in itertools.pairwise(at[1:]))
     assert costs[len(costs) // 2] == 2, at
+    assert {after - before for before, after in itertools.pairwise(synced[1:])} == {2}, synced
 
 
 def test_rq_sees_who_works_on_what(here: System, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,16 +316,74 @@ def test_admission_that_an_order_does_not_need_goes_back(here: System) -> None:
     """The second delivery of an order that is finished, whose guard was lost: it would be held for a whole lease."""
     for key in ("first", "second"):
         here.order(key)
+    second_time = parcel_of(here.row("second"))
     Early(here, lambda: None).work(burst=True)
     redis, delivery = here.installation.redis, here.installation.delivery
     redis.delete(guard_names(here.installation.settings).guard("order", "second"))
     here.order("third")
-    delivery.deliver([parcel_of(here.row("second"))], force=True)
+    delivery.deliver([second_time], force=True)
     worker = Early(here, lambda: None)
     worker.work(burst=True)
     assert [claim.key for claim in worker.begun] == ["third", "second"]
     assert worker.begun[1].asked is not None
     assert guard_of(here, "second") is None
+
+
+def dispatched_by_the_dead(here: System, key: str) -> None:
+    """Have an order sent by a process that dies before it has heard the answer."""
+    context = here.context("dead")
+
+    def send_and_die(request: PinnedOrder) -> None:
+        type(context.gateway).place_order(context.gateway, request)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(context.gateway, "place_order", send_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            run_order(context, key)
+    assert here.row(key).state.value == "DISPATCHED"
+
+
+@pytest.mark.parametrize("asks", ["", "open usdm second"])
+def test_order_in_doubt_that_is_begun_behind_another_is_reconciled_at_once(here: System, asks: str) -> None:
+    """Also if its job still asks for the admission of an order that is to be sent."""
+    here.order("zero")
+    Early(here, lambda: None).work(burst=True)
+    here.order("second")
+    dispatched_by_the_dead(here, "second")
+    redis, delivery = here.installation.redis, here.installation.delivery
+    redis.delete("rq:queue:orders")
+    here.order("first")
+    again = parcel_of(here.row("second"))
+    delivery.deliver([again], force=True)
+    if asks:
+        redis.hset(f"rq:job:{delivery.job_id(again)}", "asks", asks)
+    worker = Early(here, lambda: None)
+    worker.work(burst=True)
+    assert [claim.key for claim in worker.begun] == ["first", "second"]
+    assert (worker.begun[1].asked is not None) is bool(asks)
+    assert here.row("second").state.value == "FILLED"
+
+
+def test_gate_that_cannot_be_read_ends_no_worker(here: System) -> None:
+    keys = [here.order(f"order-{number}") for number in range(4)]
+    kill_key = here.installation.settings.guard.kill_switch_key
+    worker = Early(here, lambda: here.installation.redis.hset(kill_key, "no", "string"))
+    worker.work(burst=True)
+    assert [claim.key for claim in worker.begun] == keys
+    assert [here.row(key).state.value for key in keys[2:]] == ["RECEIVED"] * 2
+
+
+def test_name_of_an_effect_that_is_no_text_ends_no_worker(here: System) -> None:
+    here.order("first")
+    redis = here.installation.redis
+    Queue("orders", connection=redis, serializer=JSONSerializer).enqueue("os.system", "true", job_id="broken")
+    redis.hset("rq:job:broken", "asks", b"open usdm \xff")
+    here.order("last")
+    worker = Early(here, lambda: None)
+    worker.work(burst=True)
+    assert [claim.job_id for claim in worker.begun][1] == "broken"
+    assert here.row("last").state.value == "FILLED"
 
 
 def test_order_that_a_stopping_worker_gives_back_is_held_by_nobody(here: System) -> None:

@@ -142,7 +142,7 @@ BROKEN: list[tuple[str, Any, str, Any]] = [
     ("pause_orders", scripts, "source", lua("if left ~= -2 then return", "if false then return")),
     ("breaker", scripts, "source", lua("if circuit then pass = breaker_gate(circuit, now) end", "")),
     ("rate", scripts, "source", lua("if rate then full = rate_gate(rate, now) end", "")),
-    ("guard", scripts, "source", lua("if guard and guard ~= 'L:' .. ARGV[1] then", "if false then")),
+    ("guard", scripts, "source", lua("if value and value ~= 'L:' .. token then", "if false then")),
     ("redis_lost", admission.Admission, "ask", _ask_without_redis),
     ("journal", order, "SENDABLE", frozenset(IntentState) - DOUBTFUL),
     ("validity", order, "_validity_is_over", lambda *_: False),

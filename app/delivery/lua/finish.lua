@@ -6,8 +6,7 @@
 -- KEYS[8…] per guard what lib_guard says, then per queue what lib_deliver says, then what lib_ask says
 -- ARGV[1…6] as lib_start says   [7] "1" to begin the next   [8] id   [9] its execution id   [10] seconds it took
 -- ARGV[11] TTL of the job in seconds   [12] number of values of its result, then field, value, …
--- then the number of guards, and per guard its number of keys and of values, and the values; then the number of queues,
--- and per queue the values; then what lib_ask says
+-- then the number of guards, per guard its number of keys and of values, and the values; then the same of queues; lib_ask
 -- Returns {1 if jobs depend on this one, the next as begin.lua returns it or nil}
 local a, k = 13 + ARGV[12], 8
 local guards = tonumber(ARGV[a])

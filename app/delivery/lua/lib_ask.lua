@@ -14,8 +14,9 @@ local function ask(begun, k, a)
   for _ = 1, tonumber(ARGV[a + 3]) do
     if ARGV[at] == what then
       local pauses = tonumber(ARGV[at + 2])
-      local answer = admit(prefix .. key, k, token, lease, kind, '0', pauses, ARGV[at + 3], ARGV[at + 4])
-      return {begun[1], begun[2], asks, answer}
+      -- A gate that cannot be read must not end the worker: it is asked again by the job, which knows what that means.
+      local ok, answer = pcall(admit, prefix .. key, k, token, lease, kind, '0', pauses, ARGV[at + 3], ARGV[at + 4])
+      return ok and {begun[1], begun[2], asks, answer} or begun
     end
     k, at = k + ARGV[at + 1], at + 5
   end
