@@ -204,7 +204,13 @@ def test_a_batch_that_postgres_chose_as_deadlock_victim_is_written_after_all(pos
     entry = producer_of(postgres, Delivery(redis, account="main", mode="paper", installation="the-test"))
     terms = Terms(account="main", mode="paper", default_valid_for_s=30)
     answers: list[Submission] = []
+    with postgres.write() as connection:
+        name = connection.execute(text("SELECT current_database()")).scalar_one()
+        # Who has waited for this long looks once whether it is a deadlock, and gives in: it must be the producer.
+        connection.execute(text(f"ALTER DATABASE \"{name}\" SET deadlock_timeout = '4s'"))
+    postgres.close()
     with postgres.engine.connect() as other:
+        other.execute(text("SET LOCAL deadlock_timeout = '60s'"))
         journaled.insert(other, [terms.row(order("b"), 1)])
         thread = threading.Thread(target=lambda: answers.extend(entry.submit_many([order("a"), order("b")])))
         thread.start()

@@ -62,10 +62,10 @@ MUTANTS: Final = (
             ),
             Edit(
                 file=ORDER,
-                old="        if row.state in DOUBTFUL:\n            return reconcile_row(context, row)\n",
+                old="        if row.state in DOUBTFUL:\n            _give_back_early(context)",
                 new="        if row.state is IntentState.DISPATCHED and _validity_is_over(context, row):\n"
                 '            return _close(context, row, "validity ran out")\n'
-                "        if row.state in DOUBTFUL:\n            return reconcile_row(context, row)\n",
+                "        if row.state in DOUBTFUL:\n            _give_back_early(context)",
             ),
             Edit(
                 file=ORDER,
