@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,8 +235,8 @@ def test_rq_sees_who_works_on_what(here: System, monkeypatch: pytest.MonkeyPatch
 class Early(SafetyWorker):
     """A worker that runs `between` after it has begun the second job, and notes what every order asked Redis for."""
 
-    def __init__(self, here: System, between: Callable[[], object]) -> None:
-        super().__init__(["orders"], installation=here.installation)
+    def __init__(self, here: System, between: Callable[[], object], queue: str = "orders") -> None:
+        super().__init__([queue], installation=here.installation)
         self.between = between
         self.begun: list[Claim] = []
 
@@ -300,14 +301,17 @@ def test_admission_from_before_the_switch_was_switched_on_and_off_again_is_asked
 
 
 def test_order_is_not_what_the_queue_says_it_is(here: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in ("first", "second"):
-        here.order(key)
-    redis, delivery = here.installation.redis, here.installation.delivery
-    job_id = delivery.job_id(Parcel(key="second", type="order", queue="orders"))
-    redis.hset(f"rq:job:{job_id}", "asks", "reduce usdm second")
-    worker = Early(here, lambda: None)
+    """On the urgent queue, where both kinds are asked for, an opening order says that it reduces."""
+    here.order("first", reduce_only=True)
+    here.order("second")
+    lie = replace(parcel_of(here.row("second")), queue="urgent", asks="reduce usdm")
+    here.installation.delivery.deliver([lie], force=True)
+    worker = Early(here, lambda: None, "urgent")
     keys = asked(monkeypatch)
     worker.work(burst=True)
+    told = worker.begun[1].asked
+    assert told is not None
+    assert told[1] == b"reduce usdm second"
     assert keys == ["first", "second"]
     assert here.row("second").state.value == "FILLED"
 
