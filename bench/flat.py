@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from redis import Redis
-from sqlalchemy import event, text
+from sqlalchemy import event
 
 from app.cli.intent_pages import pages, summary
 from app.cli.output import as_table
@@ -143,8 +143,6 @@ def _fill(installation: Installation, intents: int, guards: int) -> float:
     for first in range(0, intents, CHUNK):
         with journal.write() as connection:
             history.write(connection, min(CHUNK, intents - first), now_ms=now_ms, first=first, of=intents)
-    with journal.write() as connection:
-        connection.execute(text("ANALYZE"))
     journal.close()
     names, redis = guard_names(installation.settings), installation.redis
     before = _used(redis)
