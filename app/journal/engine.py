@@ -10,7 +10,7 @@ import importlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
-from app.journal.prepared import Prepared
+from app.journal.prepared import Prepared, translated
 
 LOCK_TIMEOUT_S: Final = 30
 """How long a writer waits for another before it gives up and says that the journal is unavailable."""
@@ -30,7 +30,7 @@ POOL_SIZE: Final = 5
 """Connections that a process keeps; opened as needed, one for each thread that is at work."""
 
 KEPT: Final = 1
-"""How many of them are kept ready, for each way to use them."""
+"""How many of them are kept ready: to check one out of the pool costs more than SQLite takes to read."""
 
 WAL_SAFE_VERSION: Final = (3, 51, 3)
 
@@ -58,10 +58,9 @@ class Journal:
         self._engine: Engine | None = None
         self._pid = 0
         self._lock = FileLock(Path(f"{self.url.database}.lock")) if self.is_sqlite else None
-        self._writing = _Kept()
-        self._reading = _Kept()
-        self._looking = _Kept()
-        self._parents: list[_Kept] = []
+        self._kept: deque[Connection] = deque()
+        self._looking: deque[Connection] = deque()
+        self._parents: list[deque[Connection]] = []
 
     @property
     def engine(self) -> Engine:
@@ -70,8 +69,8 @@ class Journal:
             if self._engine is not None:
                 self._engine.dispose(close=False)
                 # To drop these would say good-bye on the parent's sockets.
-                self._parents += [self._writing, self._reading, self._looking]
-            self._writing, self._reading, self._looking = _Kept(), _Kept(), _Kept()
+                self._parents += [self._kept, self._looking]
+            self._kept, self._looking = deque(), deque()
             self._engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
             self._pid = os.getpid()
         return self._engine
@@ -84,8 +83,7 @@ class Journal:
             StoreUnavailableError: the database cannot be reached, is locked for too long, or the answer of the commit
                 was lost: such a commit counts as not won.
         """
-        engine = self.engine
-        with _translated(), self._alone(), self._writing.lend(engine.connect) as connection, connection.begin():
+        with self._alone(), self._lent(_BEGIN_IMMEDIATE) as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -95,8 +93,7 @@ class Journal:
         Raises:
             StoreUnavailableError: the database cannot be reached.
         """
-        engine = self.engine
-        with _translated(), self._reading.lend(lambda: _for_reading(engine)) as connection, connection.begin():
+        with self._lent(_BEGIN) as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -120,11 +117,39 @@ class Journal:
         Raises:
             StoreUnavailableError: the database cannot be reached.
         """
-        engine = self.engine
-        with _translated(), self._looking.lend(lambda: _without_transactions(engine)) as connection:
+        with self._lent(None) as connection:
             yield connection
             if connection.in_transaction():
                 raise InvariantViolatedError("a statement under `look` was not a prepared one, and began a transaction")
+
+    @contextlib.contextmanager
+    def _lent(self, begin: Prepared | None) -> Iterator[Connection]:
+        """Lend a connection in a transaction, or without one. If anything fails under it, it is not lent again."""
+        engine = self.engine
+        # SQLite's driver begins no transaction by itself; psycopg does with whatever it is given, unless it is told.
+        kept = self._kept if begin is not None or self.is_sqlite else self._looking
+        try:
+            try:
+                connection = kept.pop()
+            except IndexError:
+                connection = _connected(engine, is_automatic=begin is None)
+            try:
+                if begin is not None and self.is_sqlite:
+                    begin.count(connection)
+                yield connection
+                if begin is not None:
+                    _commit(connection)
+            except BaseException:
+                connection.close()  # which rolls back
+                raise
+        except DBAPIError as error:
+            if not _is_absence(error):
+                raise
+            raise StoreUnavailableError(f"journal: {error.orig}") from error
+        if len(kept) < KEPT:
+            kept.append(connection)
+        else:
+            connection.close()
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         return self._lock.hold() if self._lock is not None else contextlib.nullcontext()
@@ -132,39 +157,11 @@ class Journal:
     def close(self) -> None:
         """Give all connections back."""
         if self._engine is not None and self._pid == os.getpid():
-            for kept in (self._writing, self._reading, self._looking):
-                kept.close()
+            for kept in (self._kept, self._looking):
+                while kept:
+                    kept.pop().close()
             self._engine.dispose()
         self._engine = None
-
-
-class _Kept:
-    """Connections that are lent out as they are: to check one out of the pool costs more than SQLite takes to read."""
-
-    def __init__(self) -> None:
-        self._free: deque[Connection] = deque()
-
-    @contextlib.contextmanager
-    def lend(self, connect: Callable[[], Connection]) -> Iterator[Connection]:
-        """Lend a connection that nobody uses. One under which something failed is not lent again."""
-        try:
-            connection = self._free.pop()
-        except IndexError:
-            connection = connect()
-        try:
-            yield connection
-        except BaseException:
-            connection.close()
-            raise
-        if len(self._free) < KEPT:
-            self._free.append(connection)
-        else:
-            connection.close()
-
-    def close(self) -> None:
-        """Give all of them back to their pool."""
-        while self._free:
-            self._free.pop().close()
 
 
 class FileLock:
@@ -192,39 +189,40 @@ class FileLock:
 
     def _take(self, descriptor: int) -> None:
         deadline = time.monotonic() + LOCK_TIMEOUT_S
-        pause = 0.0002
+        pause_s = 0.0001
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise StoreUnavailableError(f"another process held the journal for {LOCK_TIMEOUT_S} s") from None
-                time.sleep(pause)
-                pause = min(pause * 2, 0.005)
+                time.sleep(pause_s)
+                # Others hold it for a millisecond or two: whoever doubled its pauses would be late by as much.
+                pause_s = min(pause_s * 1.25, 0.002)
             else:
                 return
 
 
-def _for_reading(engine: Engine) -> Connection:
-    return engine.connect().execution_options(read_only=True)
+def _connected(engine: Engine, *, is_automatic: bool) -> Connection:
+    connection = engine.connect()
+    if is_automatic and engine.dialect.name == "postgresql":
+        return connection.execution_options(isolation_level="AUTOCOMMIT")
+    return connection
 
 
-def _without_transactions(engine: Engine) -> Connection:
-    # SQLite's driver is in autocommit mode already; psycopg would begin a transaction with whatever it is given.
-    options = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {}
-    return engine.connect().execution_options(**options)
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _commit(connection: Connection) -> None:
+    """Commit on the driver, unless SQLAlchemy ran something and takes the transaction for its own."""
+    if connection.in_transaction():
+        connection.commit()
+        return
     try:
-        yield
-    except (OperationalError, InterfaceError) as error:
-        raise StoreUnavailableError(f"journal: {error.orig}") from error
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise StoreUnavailableError(f"journal: {error.orig}") from error
-        raise
+        connection.connection.commit()
+    except Exception as error:  # whatever the driver raises: it goes on, as SQLAlchemy would have raised it
+        raise translated(connection, error, "COMMIT") from error
+
+
+def _is_absence(error: DBAPIError) -> bool:
+    return isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
 
 
 def _sqlite_engine(url: URL) -> Engine:
@@ -252,9 +250,10 @@ def _sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # The driver is in autocommit mode, so that this BEGIN is the only one; writers take the lock at once.
-        is_reading = connection.get_execution_options().get("read_only", False)
-        (_BEGIN if is_reading else _BEGIN_IMMEDIATE).count(connection)
+        # The driver is in autocommit mode, so that only one of us begins; who writes takes the lock at once.
+        driver: Any = connection.connection.driver_connection
+        if not driver.in_transaction:
+            _BEGIN_IMMEDIATE.count(connection)
 
     return engine
 
