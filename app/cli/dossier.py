@@ -32,7 +32,7 @@ def collect(connection: Connection, key: str) -> dict[str, Any]:
         IntentNotFoundError: the journal does not know the key.
     """
     row = load(connection, key)
-    rest = {name: value for name, value in asdict(row).items() if name not in {"content", "attempt"}}
+    rest = {name: value for name, value in row._asdict().items() if name not in {"content", "attempt"}}
     fills = _select(connection, schema.fills, schema.fills.c.key == key)
     archived = archive.find(connection, key)
     old = archived.rows if archived else {name: [] for name in archive.TABLES}

@@ -1,7 +1,7 @@
 """Reads intents page by page, so that neither memory nor a long transaction grows with the journal."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, cast
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from sqlalchemy import and_, or_, select
 
@@ -56,4 +56,4 @@ def _page(journal: Journal, states: Sequence[IntentState], after: IntentRow | No
         query = query.where(_T.c.created_at_ms <= at)
     query = query.order_by(_T.c.created_at_ms.desc(), _T.c.key.desc()).limit(size)
     with journal.read() as connection:
-        return [intent_row(cast("Mapping[str, Any]", row)) for row in connection.execute(query).mappings()]
+        return [intent_row(row) for row in connection.execute(query)]

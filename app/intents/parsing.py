@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -30,6 +31,9 @@ _MODELS: Final[Mapping[str, type[Intent]]] = {
     "signal": SignalIntent,
 }
 INTENT_TYPES: Final = tuple(_MODELS)
+MAX_REMEMBERED: Final = 64
+"""Intents that are kept once read: whoever works on one asks for it again and again."""
+
 _ADAPTERS: Final = {name: TypeAdapter[Any](model) for name, model in _MODELS.items()}
 
 
@@ -64,8 +68,9 @@ def content_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@lru_cache(maxsize=MAX_REMEMBERED)
 def from_canonical(text: str) -> Intent:
-    """Return the intent that `canonical` wrote."""
+    """Return the intent that `canonical` wrote. Intents do not change, so that the last ones are kept."""
     return parse_intent(json.loads(text))
 
 

@@ -9,7 +9,7 @@ import contextlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
@@ -146,7 +146,7 @@ def whole(connection: Connection, row: IntentRow, *, bring_back: bool) -> Intent
             else:
                 insert_ignore(connection, table, rows)
         connection.execute(delete(_A).where(_A.c.key == row.key))
-    return replace(row, content=archived.content)
+    return row._replace(content=archived.content)
 
 
 def _unpack(row: Row) -> Archived:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from typing import Any, Final, cast
@@ -190,7 +190,7 @@ def move_with(
     if moved != 1:
         return None, counts
     _tally(connection, row, after, cast("int", values.get("attempt", row.attempt)))
-    return replace(row, **{**values, "state": after}), counts  # type: ignore[arg-type]  # columns have the row's names
+    return row._replace(**{**values, "state": after}), counts  # type: ignore[arg-type]  # columns have the row's names
 
 
 def _tally(connection: Connection, row: IntentRow, after: IntentState, attempt: int) -> None:
@@ -288,11 +288,11 @@ def by_client_order_ids(connection: Connection, ids: Sequence[str]) -> dict[str,
 
 def rows_from(found: Sequence[tuple[Any, ...]]) -> list[IntentRow]:
     """Return the rows that a statement on all `COLUMNS` has yielded."""
-    return [intent_row(dict(zip(COLUMNS, values, strict=True))) for values in found]
+    return [intent_row(values) for values in found]
 
 
 def _rows(connection: Connection, query: Select[Any]) -> list[IntentRow]:
-    return [intent_row(cast("Mapping[str, Any]", row)) for row in connection.execute(query).mappings()]
+    return [intent_row(row) for row in connection.execute(query)]
 
 
 def _compare_and_set(row: IntentRow, values: Mapping[str, object]) -> Bound:

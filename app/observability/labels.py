@@ -58,11 +58,11 @@ class LabelValues:
     def admit(self, metric: str, label: str, value: object) -> str:
         """Return `value` as it may stand in a series: itself, or `other`."""
         text = "none" if value is None else str(value)
-        if not _VALUE.match(text) or len(text) > MAX_LENGTH or _LOOKS_LIKE_AN_ID.search(text):
-            return OTHER
         seen = self._seen.setdefault((metric, label), set())
         if text in seen:
             return text
+        if not _VALUE.match(text) or len(text) > MAX_LENGTH or _LOOKS_LIKE_AN_ID.search(text):
+            return OTHER
         if len(seen) >= MAX_VALUES:
             return OTHER
         seen.add(text)

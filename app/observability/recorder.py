@@ -89,7 +89,7 @@ class Recorder:
                 number = fields.get(effect.value)
                 if isinstance(number, int | float):
                     value = max(number, 0) / effect.scale
-                    bound = next((str(bound) for bound in metric.buckets if value <= bound), "+Inf")
+                    bound = metric.bound_of(value)
                     counts.add(
                         {
                             series(f"{metric.name}_bucket", *values, bound): 1,

@@ -18,7 +18,7 @@ from app.journal.engine import Journal
 from app.journal.fence import unpack
 from app.journal.followups import Followup
 from app.journal.intents import NewIntent, Taken
-from app.journal.rows import AttemptRow
+from app.journal.rows import AttemptRow, IntentRow
 from tests.support.attempts import insert as insert_attempt
 
 
@@ -293,3 +293,8 @@ def test_commit_that_was_answered_is_on_disk(journal: Journal) -> None:
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2, "2 is FULL"
         else:
             assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
+
+
+def test_fields_of_a_row_are_the_columns_in_their_order() -> None:
+    """Rows are made of values by their place alone."""
+    assert IntentRow._fields == intents.COLUMNS
