@@ -16,7 +16,6 @@ from rq.exceptions import StopRequested
 from rq.job import Job, JobStatus
 from rq.registry import FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
-from sqlalchemy import Connection, event
 
 from app.composition import guard_names
 from app.delivery import Claim, Claims, Delivery, Leavings, Parcel
@@ -29,6 +28,7 @@ from app.job_safety.names import GuardNames
 from app.job_safety.side_effect_guard import SideEffectGuard, Token
 from app.journal import kill_latches
 from app.journal.kill_latches import Change
+from bench.throughput import wal
 from tests.support.nursery import Nursery
 from tests.support.paper_process import PaperProcess
 from tests.support.redis_server import RedisServer
@@ -192,8 +192,7 @@ def test_busy_worker_asks_redis_twice_and_syncs_twice_per_order(here: System, mo
     """It asks for the kill switch as it dispatches, and to end it and begin the next with its admission."""
     keys = [here.order(f"order-{number}") for number in range(12)]
     sent = count_requests(monkeypatch)
-    commits: list[Connection] = []
-    event.listen(here.installation.journal.engine, "commit", commits.append)
+    log = Path(f"{here.installation.journal.url.database}-wal")
     at: list[int] = []
     synced: list[int] = []
     worker = SafetyWorker(["orders"], installation=here.installation)
@@ -201,7 +200,7 @@ def test_busy_worker_asks_redis_twice_and_syncs_twice_per_order(here: System, mo
 
     def counted(job: Any, queue: Queue) -> None:
         at.append(sent[threading.current_thread().name])
-        synced.append(sum(not one.get_execution_options().get("read_only", False) for one in commits))
+        synced.append(wal.commits(log))
         execute(job, queue)
 
     monkeypatch.setattr(worker, "execute_job", counted)
