@@ -47,6 +47,9 @@ from workers.safety_job import REFUSED_KEY, NoDeathPenalty, RefusedJobError, Saf
 WORKER_TTL_S: Final = 60
 """How long an idle worker may block in Redis before it shows a sign of life."""
 
+ASKED_WAIT_SHARE: Final = 0.75
+"""How long to wait for a job with the question for its admission, as a part of how long the answer is believed."""
+
 SIGN_OF_LIFE_S: Final = 15.0
 SUSPENSION_S: Final = 1.0
 _NEVER: Final = datetime.fromtimestamp(0, tz=UTC)
@@ -148,6 +151,7 @@ class SafetyWorker(SimpleWorker):
             if self.get_state() != WorkerStatus.IDLE:
                 self.set_state(WorkerStatus.IDLE)
             claim = self._wait()
+            self.heartbeat()
             if self.should_run_maintenance_tasks:
                 self.run_maintenance_tasks()  # type: ignore[no-untyped-call]  # rq has no types here
         if claim is None:
@@ -220,7 +224,12 @@ class SafetyWorker(SimpleWorker):
         is_unanswered = False
         while True:
             try:
-                return self._take_what_was_not_heard_of() if is_unanswered else self._claims.wait(self.wait_s)
+                if is_unanswered:
+                    return self._take_what_was_not_heard_of()
+                asking = self._asking()
+                # Nobody knows when during the wait it was answered: the answer counts as old as the question.
+                wait_s = self._context_in_use.admission.fresh_s * ASKED_WAIT_SHARE if asking else self.wait_s
+                return self._claims.wait(min(wait_s, self.wait_s), asking)
             except RedisConnectionError as error:
                 self.log.warning("worker %s: Redis is not there: %s", self.name, error)
                 time.sleep(pause_s)

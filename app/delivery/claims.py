@@ -88,15 +88,16 @@ class Claims:
         """Begin what was moved off the queue and not begun: an earlier wait went unanswered. Otherwise as `take`."""
         return self._begin(self._between, asking)
 
-    def wait(self, wait_s: float) -> Claim | None:
+    def wait(self, wait_s: float, asking: Asking | None = None) -> Claim | None:
         """Begin the next job, waiting for one for up to `wait_s` seconds: in one round trip, from when it arrives.
+
+        `asking`: what asks for its admission with that.
 
         Raises:
             RedisError: whether one was begun is unknown; `give_back` and `take_moved` find it.
         """
         execution, common = self._common()
-        # Its admission is not asked for with it: nobody knows how long ago that would be when the answer is read.
-        keys, arguments = [*self._own, self._between], [*common, *_arguments(None)]
+        keys, arguments = [*self._own, self._between, *_keys(asking)], [*common, *_arguments(asking)]
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.blmove(self._list, self._between, cast("int", wait_s), "LEFT", "RIGHT")
             pipe.evalsha(self._claim.sha, len(keys), *keys, *arguments)
@@ -107,7 +108,7 @@ class Claims:
         for answer in (moved, begun):
             if isinstance(answer, Exception):
                 raise answer
-        return _claim(begun, execution, None)
+        return _claim(begun, execution, asking)
 
     def finish(
         self, claim: Claim, result: str, leavings: Leavings, *, begin_next: bool, asking: Asking | None = None

@@ -15,7 +15,7 @@ from app.execution.parcels import kind_of
 from app.execution.recheck import RestoredLatelyError, look_up_first
 from app.execution.settle import Settled
 from app.intents import OrderIntent, from_canonical
-from app.job_safety.admission import AdmissionAnswer, Admitted, Blocked, Done, EffectKind, Held
+from app.job_safety.admission import AdmissionAnswer, Admitted, Ahead, Blocked, Done, EffectKind, Held
 from app.job_safety.circuit_breaker import job_type_of
 from app.job_safety.errors import InvariantViolatedError, LeaseLostError, StoreUnavailableError
 from app.job_safety.faults import FaultPoint
@@ -26,9 +26,6 @@ from app.job_safety.state import DOUBTFUL, SENDABLE, TERMINAL_STATES, IntentStat
 from app.journal import intents, snoozed, standing
 from app.journal.meta import Meta
 from app.journal.rows import IntentRow
-
-FRESH_S: Final = 1.0
-"""For how long an admission that came with the beginning of a job is taken for what is true."""
 
 MAX_ROUNDS: Final = 3
 """Attempts that we did not send (a slow disk, a pause) are repeated at once this often before the sweeper does."""
@@ -161,11 +158,15 @@ def _ahead(
     ahead, context.early.ahead = context.early.ahead, None
     if ahead is None:
         return None
-    is_fresh = ahead.kill_epoch == stamp.kill_epoch and context.clock.monotonic() - ahead.at_s <= FRESH_S
+    is_fresh = ahead.kill_epoch == stamp.kill_epoch and _is_fresh(context, ahead)
     if is_fresh and (ahead.key, ahead.kind, ahead.venue) == (row.key, kind, venue):
         return ahead.answer
     context.end_early(ahead, now=True)
     return None
+
+
+def _is_fresh(context: ExecutionContext, ahead: Ahead) -> bool:
+    return context.clock.monotonic() - ahead.at_s <= context.admission.fresh_s
 
 
 def _give_back_early(context: ExecutionContext) -> None:

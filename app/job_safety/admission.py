@@ -99,6 +99,11 @@ class Admission:
         self._admit = redis.register_script(scripts.source("admit"))
         self._numbers = itertools.count(1)
 
+    @property
+    def fresh_s(self) -> float:
+        """For how long an answer that came ahead is believed: half of its lease, so that this is renewed in time."""
+        return self._lease_ttl_ms / 2000
+
     def ask(
         self,
         effect_type: str,

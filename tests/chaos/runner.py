@@ -244,7 +244,7 @@ class Arena:
         finished = table.c.state.in_([state.value for state in TERMINAL_STATES])
         query = select(table).where(or_(~finished, table.c.booked_at_ms.is_(None)))
         with self.here.installation.journal.read() as connection:
-            return [intent_row(dict(row)) for row in connection.execute(query).mappings() if row["key"] in self.wishes]
+            return [row for row in map(intent_row, connection.execute(query)) if row.key in self.wishes]
 
     def end_pauses(self) -> None:
         """Let the time pass for which the exchange wants to be left alone.

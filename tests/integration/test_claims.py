@@ -22,7 +22,7 @@ from app.delivery import Claim, Claims, Delivery, Leavings, Parcel
 from app.exchange.models import PinnedOrder
 from app.execution.order import run_order
 from app.execution.parcels import parcel_of
-from app.job_safety.admission import Admission, AdmissionAnswer
+from app.job_safety.admission import Admission, AdmissionAnswer, Asking
 from app.job_safety.kill_switch import KillSource, KillState
 from app.job_safety.names import GuardNames
 from app.job_safety.side_effect_guard import SideEffectGuard, Token
@@ -33,6 +33,7 @@ from tests.support.nursery import Nursery
 from tests.support.paper_process import PaperProcess
 from tests.support.redis_server import RedisServer
 from tests.support.system import System, system
+from workers import worker as worker_module
 from workers.safety_job import REFUSED_KEY
 from workers.worker import SafetyWorker
 
@@ -210,6 +211,52 @@ def test_busy_worker_asks_redis_twice_and_syncs_twice_per_order(here: System, mo
     costs = sorted(after - before for before, after in itertools.pairwise(at[1:]))
     assert costs[len(costs) // 2] == 2, at
     assert {after - before for before, after in itertools.pairwise(synced[1:])} == {2}, synced
+
+
+def test_idle_worker_asks_redis_three_times_for_the_order_that_ends_its_wait(
+    here: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks with its wait, for the kill switch as it dispatches, and to end it."""
+    sent = count_requests(monkeypatch)
+    at: list[int] = []
+    bringers: list[threading.Timer] = []
+
+    class Waiting(SafetyWorker):
+        def _wait(self) -> Claim | None:
+            bringers.append(threading.Timer(0.3, here.order, [f"order-{len(bringers)}"]))
+            bringers[-1].start()
+            claim = super()._wait()
+            at.append(sent[threading.current_thread().name])
+            bringers[-1].join()
+            return claim
+
+        def execute_job(self, job: Any, queue: Queue) -> None:
+            super().execute_job(job, queue)
+            at.append(sent[threading.current_thread().name])
+            if len(at) == 6:
+                self._stop_requested = True
+
+    Waiting(["orders"], installation=here.installation).work(burst=False)
+    assert {here.row(f"order-{number}").state.value for number in range(3)} == {"FILLED"}
+    # The wait itself is one; the first order opens the books and learns the limits.
+    assert [1 + after - before for before, after in zip(at[2::2], at[3::2], strict=True)] == [3, 3]
+
+
+def test_idle_worker_shows_signs_of_life(here: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RQ's tools take a worker for dead whose record has run out."""
+    monkeypatch.setattr(worker_module, "SIGN_OF_LIFE_S", 0.05)
+    monkeypatch.setattr(SafetyWorker, "wait_s", 0.2)
+    left_s: list[int] = []
+
+    class Forgotten(SafetyWorker):
+        def _wait(self) -> Claim | None:
+            left_s.append(int(self.connection.ttl(self.key)))
+            self.connection.expire(self.key, 5)
+            return super()._wait()
+
+    Forgotten(["orders"], installation=here.installation).work(max_idle_time=1, burst=False)
+    assert len(left_s) > 3
+    assert min(left_s[1:]) > 100
 
 
 def test_rq_sees_who_works_on_what(here: System, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,8 +459,8 @@ def test_job_of_a_wait_that_went_unanswered_is_begun_at_once(here: System, monke
     lost = itertools.count()
     wait = Claims.wait
 
-    def unanswered(self: Claims, wait_s: float) -> Claim | None:
-        claim = wait(self, wait_s)
+    def unanswered(self: Claims, wait_s: float, asking: Asking | None = None) -> Claim | None:
+        claim = wait(self, wait_s, asking)
         if next(lost) == 0:
             raise RedisConnectionError("the answer is lost")
         return claim

@@ -37,7 +37,7 @@ class Checker:
     def problems(self, truth: Any, *, expected_alarms: Collection[str] = ()) -> list[str]:
         """Return all that is not as promised, in words. To be asked when everything has come to rest."""
         with self.journal.read() as connection:
-            rows = [intent_row(dict(row)) for row in connection.execute(select(schema.intents)).mappings()]
+            rows = [intent_row(row) for row in connection.execute(select(schema.intents))]
             return [
                 *_duplicates(truth),
                 *_unfinished(connection, rows),

@@ -217,7 +217,7 @@ class World:
     def rows(self) -> list[IntentRow]:
         with self.journal.read() as connection:
             query = select(schema.intents).order_by(schema.intents.c.key)
-            return [intent_row(dict(row)) for row in connection.execute(query).mappings()]
+            return [intent_row(row) for row in connection.execute(query)]
 
     def attempts(self, key: str = "k1") -> list[AttemptRow]:
         with self.journal.read() as connection:
