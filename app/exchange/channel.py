@@ -14,8 +14,9 @@ from app.exchange.signing import canonical, signed
 from app.exchange.transport import HttpRequest, HttpTransport, RawAnswer
 from app.job_safety.outcome import Venue
 
-_USED_WEIGHT: Final = re.compile(r"x-mbx-used-weight-(\d+[smhd])")
-_ORDER_COUNT: Final = re.compile(r"x-mbx-order-count-(\d+[smhd])")
+_USED_WEIGHT: Final = "x-mbx-used-weight-"
+_ORDER_COUNT: Final = "x-mbx-order-count-"
+_INTERVAL: Final = re.compile(r"\d+[smhd]", re.ASCII)
 
 
 class ExchangeChannel:
@@ -114,10 +115,11 @@ def _headers_of(answer: RawAnswer) -> GatewayHeaders:
     )
 
 
-def _counts(pattern: re.Pattern[str], headers: Mapping[str, str]) -> dict[str, int]:
+def _counts(prefix: str, headers: Mapping[str, str]) -> dict[str, int]:
     found = {}
-    for name, value in headers.items():
-        matched = pattern.fullmatch(name)
-        if matched and value.isascii() and value.isdigit():
-            found[matched.group(1).upper()] = int(value)
+    for name in headers:
+        if name.startswith(prefix):
+            interval, value = name.removeprefix(prefix), headers[name]
+            if _INTERVAL.fullmatch(interval) and value.isascii() and value.isdigit():
+                found[interval.upper()] = int(value)
     return found

@@ -82,7 +82,7 @@ def canonical(parameters: Parameters) -> str:
     for name, value in parameters.items():
         if not _SAFE_VALUE.fullmatch(value):
             raise ValueError(f"{name}: {value[:50]!r} has characters outside of letters, digits, '.', '_', '~' and '-'")
-    return "&".join(f"{name}={parameters[name]}" for name in sorted(parameters))
+    return "&".join([f"{name}={parameters[name]}" for name in sorted(parameters)])
 
 
 def signed(payload: str, api_secret: str) -> str:
@@ -93,7 +93,7 @@ def signed(payload: str, api_secret: str) -> str:
     """
     if not api_secret:
         raise ValueError("api_secret: empty, so nothing can be signed; set BINANCE_API_SECRET")
-    signature = hmac.new(api_secret.encode(), payload.encode("ascii"), hashlib.sha256).hexdigest()
+    signature = hmac.digest(api_secret.encode(), payload.encode("ascii"), "sha256").hex()
     return f"{payload}&signature={signature}" if payload else f"signature={signature}"
 
 

@@ -1,31 +1,39 @@
 """One HTTP request, sent once, over within its deadline, told by what certainly happened to its bytes.
 
-No layer may repeat a request: urllib3's retries are off and redirects are not followed. There is no session on top of
-it, hence no cookies and no proxies or passwords from the environment. A kept-alive connection that idled for more than
-a few seconds is replaced *before* sending, so that a server which closes idle connections costs no doubt.
+No layer repeats a request or follows a redirect: there is none that could. One call hands the bytes to one connection
+and reads one answer off it. Nothing comes from the environment: no cookies, proxies or passwords. A kept-alive
+connection that idled for more than a few seconds is replaced *before* sending, so that a server which closes idle
+connections costs no doubt.
 """
 
-import http.client
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from http.client import HTTPException
 from typing import Final
 
-import urllib3
 import urllib3.exceptions
+from urllib3.util import parse_url
 
 from app.clock import Clock
-from app.exchange.connections import Wire, pool_manager
+from app.exchange.connections import Connections, Origin
+from app.exchange.deadline import Wire
+from app.exchange.http_answer import MAX_BODY_BYTES, Answer, AnswerError, read_answer
+from app.exchange.unpacking import UnpackingError, unpacked
 from app.job_safety.failure_classifier import TransportFault
 
-MAX_BODY_BYTES: Final = 64 * 1024 * 1024
-"""Largest body that is read: several times the full exchangeInfo of either venue."""
-_CHUNK: Final = 65536
-_FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
-_READING: Final = {"Accept-Encoding": "gzip"}
-_LIBRARY_FAULTS: Final = (
+_PORTS: Final = {"http": 80, "https": 443}
+_TARGETS_REMEMBERED: Final = 256
+_METHODS: Final = frozenset({"GET", "POST", "DELETE"})
+_PRINTABLE: Final = re.compile(r"[!-~]*")
+_QUERY: Final = re.compile(r"[A-Za-z0-9._~=&%-]*")
+_FAULTS: Final = (
     urllib3.exceptions.HTTPError,
-    http.client.HTTPException,
+    HTTPException,
+    AnswerError,
+    UnpackingError,
     OSError,
     EOFError,
     ValueError,
@@ -68,19 +76,38 @@ class TransportError(Exception):
         self.detail = detail
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """What a URL means to a connection."""
+
+    origin: Origin
+    host: str
+    path: str
+    """The path, or for a proxy that passes the request on, the whole URL."""
+
+
 class HttpTransport:
-    """Sends requests, each once. Threads may share it; another process may not (see `ExchangeChannel`)."""
+    """Sends requests, each once. Threads may share it; another process may not (see `ExchangeChannel`).
+
+    Raises:
+        ValueError: the API key cannot stand in a header.
+    """
 
     def __init__(
         self, *, clock: Clock, api_key: str, connect_timeout_s: float, proxy_url: str | None, ca_file: str | None
     ) -> None:
+        if not _PRINTABLE.fullmatch(api_key):
+            raise ValueError(
+                "api_key: has spaces, line breaks or other characters that no key has; set BINANCE_API_KEY"
+            )
         self._clock = clock
         self._wire = Wire(clock)
         self._connect_timeout_s = connect_timeout_s
-        self._headers = {"User-Agent": "fillonce", "Accept": "application/json"}
+        self._headers = "User-Agent: fillonce\r\nAccept: application/json\r\n"
         if api_key:
-            self._headers["X-MBX-APIKEY"] = api_key
-        self._manager = pool_manager(self._wire, proxy_url=proxy_url, ca_file=ca_file)
+            self._headers += f"X-MBX-APIKEY: {api_key}\r\n"
+        self._connections = Connections(self._wire, proxy_url=proxy_url, ca_file=ca_file)
+        self._target = lru_cache(_TARGETS_REMEMBERED)(partial(_parsed, has_proxy=proxy_url is not None))
 
     def send(self, request: HttpRequest, *, deadline_s: float, read_timeout_s: float) -> RawAnswer:
         """Send `request` once and return the answer, whatever its status.
@@ -93,37 +120,64 @@ class HttpTransport:
 
         Raises:
             TransportError: no whole answer.
+            ValueError: the request has characters that would make another request of it; nothing was sent.
         """
-        is_form = request.method == "POST"
+        target = self._target(request.url)
+        message = self._message(request, target)
         started = self._clock.monotonic()
         self._wire.begin(deadline_s=deadline_s, read_timeout_s=read_timeout_s)
         try:
-            response = self._manager.urlopen(
-                request.method,
-                request.url if is_form or not request.payload else f"{request.url}?{request.payload}",
-                body=request.payload.encode("ascii") if is_form else None,
-                headers=self._headers | (_FORM if is_form else _READING),
-                timeout=urllib3.Timeout(connect=min(self._connect_timeout_s, deadline_s), read=read_timeout_s),
-                retries=False,
-                redirect=False,
-                preload_content=False,
+            answer = self._ask(
+                target.origin, message, request.method, connect_timeout_s=min(self._connect_timeout_s, deadline_s)
             )
-            body = _read_whole(response)
+            packing = answer.headers.get("content-encoding", "")
             return RawAnswer(
-                http_status=response.status,
-                headers={name.lower(): value for name, value in response.headers.items()},
-                body=body,
+                http_status=answer.status,
+                headers=answer.headers,
+                body=unpacked(answer.body, encoding=packing, limit=MAX_BODY_BYTES) if packing else answer.body,
                 sent_monotonic=started,
                 received_monotonic=self._clock.monotonic(),
             )
-        except _LIBRARY_FAULTS as error:
+        except _FAULTS as error:
             # What the whitelist calls "not sent" is believed only if our own socket agrees.
             fault = TransportFault.OTHER if self._wire.sent else fault_of(error)
             raise TransportError(fault, f"{type(error).__name__}: {str(error)[:300]}") from error
 
     def close(self) -> None:
         """Close every connection of this process."""
-        self._manager.clear()
+        self._connections.close()
+
+    def _ask(self, origin: Origin, message: bytes, method: str, *, connect_timeout_s: float) -> Answer:
+        connection = self._connections.take(origin, connect_timeout_s=connect_timeout_s)
+        try:
+            is_whole = connection.transmit(message)
+            answer = read_answer(connection.receive, method=method)
+        except BaseException:
+            # A connection with an unread rest must never serve another request.
+            connection.close()
+            raise
+        if is_whole and answer.may_another_follow:
+            self._connections.keep(origin, connection)
+        else:
+            connection.close()
+        return answer
+
+    def _message(self, request: HttpRequest, target: _Target) -> bytes:
+        payload = request.payload
+        if request.method not in _METHODS:
+            raise ValueError(f"method: {request.method[:20]!r} is not one of {', '.join(sorted(_METHODS))}")
+        if not _QUERY.fullmatch(payload):
+            raise ValueError("payload: has characters that must be encoded")
+        if request.method == "POST":
+            return (
+                f"POST {target.path} HTTP/1.1\r\nHost: {target.host}\r\n{self._headers}Accept-Encoding: identity\r\n"
+                f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(payload)}\r\n\r\n{payload}"
+            ).encode("ascii")
+        query = f"?{payload}" if payload else ""
+        return (
+            f"{request.method} {target.path}{query} HTTP/1.1\r\nHost: {target.host}\r\n{self._headers}"
+            "Accept-Encoding: gzip\r\n\r\n"
+        ).encode("ascii")
 
 
 def fault_of(error: BaseException) -> TransportFault:
@@ -148,21 +202,15 @@ def fault_of(error: BaseException) -> TransportFault:
     return TransportFault.OTHER
 
 
-def _read_whole(response: urllib3.BaseHTTPResponse) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        for chunk in response.stream(_CHUNK):
-            size += len(chunk)
-            if size > MAX_BODY_BYTES:
-                break
-            chunks.append(chunk)
-    except BaseException:
-        # A connection with an unread rest must never serve another request.
-        response.close()
-        raise
-    if size > MAX_BODY_BYTES:
-        response.close()
-        raise ValueError(f"the body is larger than {MAX_BODY_BYTES} bytes")
-    response.release_conn()
-    return b"".join(chunks)
+def _parsed(url: str, *, has_proxy: bool) -> _Target:
+    if not _PRINTABLE.fullmatch(url):
+        raise ValueError(f"url: {url[:100]!r} has spaces, line breaks or other characters that must be encoded")
+    parsed = parse_url(url)
+    if parsed.scheme not in _PORTS or not parsed.host:
+        raise ValueError(f"url: {url[:100]!r} must start with https:// (or http://) and a host")
+    usual = _PORTS[parsed.scheme]
+    port = parsed.port or usual
+    host = parsed.host if port == usual else f"{parsed.host}:{port}"
+    is_passed_on = has_proxy and parsed.scheme == "http"
+    path = f"http://{host}{parsed.request_uri}" if is_passed_on else parsed.request_uri
+    return _Target(origin=Origin(parsed.scheme, parsed.host, port), host=host, path=path)

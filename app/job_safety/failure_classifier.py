@@ -33,6 +33,8 @@ MAX_PAUSE_S: Final = 7 * 24 * 3600
 """Longest pause that we believe an answer: the longest documented ban is 3 days."""
 _MAX_MESSAGE_CHARS: Final = 300
 _EXCERPT_BYTES: Final = 4 * _MAX_MESSAGE_CHARS
+_DECODER: Final = json.JSONDecoder(parse_float=str)
+"""Only code and msg are read here, and no number ever becomes a float."""
 _CODE: Final = re.compile(r"-?[0-9]{1,6}")
 _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 _BANNED_UNTIL: Final = re.compile(r"IP(?:\([0-9A-Fa-f:.]{1,45}\))? banned until ([0-9]{13})(?![0-9])")
@@ -150,8 +152,7 @@ def _read(body: bytes | str) -> _Answer:
     excerpt = body if isinstance(body, str) else body[:_EXCERPT_BYTES].decode("utf-8", errors="replace")
     try:
         text = body if isinstance(body, str) else body.decode("utf-8")
-        # Only code and msg are read here, and no number ever becomes a float.
-        data = json.loads(text, parse_float=str)
+        data = _DECODER.decode(text)
     except (ValueError, RecursionError):
         return _Answer(is_json=False, code=Code.ABSENT, excerpt=excerpt)
     if isinstance(data, list):

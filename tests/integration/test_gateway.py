@@ -310,7 +310,7 @@ def test_proof_of_not_sending_is_not_believed_once_bytes_have_left(
     def connect_error_out_of_place(self: object) -> None:
         raise urllib3.exceptions.ConnectTimeoutError(self, "told after sending")
 
-    monkeypatch.setattr("app.exchange.connections._Guarded.getresponse", connect_error_out_of_place)
+    monkeypatch.setattr("app.exchange.connections.Guarded.receive", connect_error_out_of_place)
     assert certainty_of(place_once(server.url)) is Certainty.UNKNOWN
 
 

@@ -6,6 +6,8 @@ from tests.mutants.mutant import SCRIPTS, Edit, Mutant
 
 GATEWAY_TESTS: Final = "tests/integration/test_gateway.py"
 CLASSIFIER_TESTS: Final = "tests/unit/test_failure_classifier.py"
+TRANSPORT_TESTS: Final = "tests/integration/test_transport.py"
+ANSWER_TESTS: Final = "tests/unit/exchange/test_http_answer.py"
 TRANSPORT: Final = "app/exchange/transport.py"
 SHARED: Final = "app/job_safety/failure_table_shared.py"
 USDM: Final = "app/job_safety/failure_table_usdm.py"
@@ -28,34 +30,93 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="redirect_followed",
-        breaks="the HTTP library follows redirects",
+        breaks="the HTTP client follows redirects",
         harm="the request is sent to two places, and both may execute it",
         is_searched=False,
         expected="proves_nothing",
         edits=(
             Edit(
                 file=TRANSPORT,
-                old="                retries=False,\n                redirect=False,\n",
-                new="                retries=urllib3.Retry(total=None, connect=0, read=0, other=0, "
-                "redirect=3),\n                redirect=True,\n",
+                old="            packing = answer.headers.get(",
+                new="            if answer.status in {302, 307}:\n"
+                "                answer = self._ask(target.origin, message, request.method, connect_timeout_s=3.0)\n"
+                "            packing = answer.headers.get(",
             ),
         ),
         tests=(GATEWAY_TESTS,),
     ),
     Mutant(
         name="library_repeats_requests",
-        breaks="the HTTP library sends again when an answer does not come",
+        breaks="the HTTP client sends again when an answer does not come",
         harm="below every protection that we have, the order goes out twice",
         is_searched=False,
         expected="silence_leaves or proves_nothing",
         edits=(
             Edit(
                 file=TRANSPORT,
-                old="                retries=False,\n",
-                new="                retries=urllib3.Retry(total=2, redirect=False, allowed_methods=None),\n",
+                old="            answer = read_answer(connection.receive, method=method)\n",
+                new="            try:\n"
+                "                answer = read_answer(connection.receive, method=method)\n"
+                "            except (AnswerError, OSError):\n"
+                "                connection.close()\n"
+                "                connection = self._connections.take(origin, connect_timeout_s=connect_timeout_s)\n"
+                "                is_whole = connection.transmit(message)\n"
+                "                answer = read_answer(connection.receive, method=method)\n",
             ),
         ),
         tests=(GATEWAY_TESTS,),
+    ),
+    Mutant(
+        name="rest_of_an_answer_is_left",
+        breaks="a connection serves again although something came behind its last answer",
+        harm="what came is taken for the answer to the next order, which may not even have arrived",
+        is_searched=False,
+        expected="never_serves_again or forbid_another",
+        edits=(
+            Edit(
+                file="app/exchange/http_answer.py",
+                old="may_another_follow=is_kept and stream.is_used_up",
+                new="may_another_follow=is_kept",
+            ),
+        ),
+        tests=(TRANSPORT_TESTS, ANSWER_TESTS),
+    ),
+    Mutant(
+        name="connection_is_not_looked_at",
+        breaks="a kept connection is used without a look at what came meanwhile",
+        harm="the server has hung up: a request goes into the void and leaves a doubt, or a stray answer is believed",
+        is_searched=False,
+        expected="nobody_asked_for or costs_no_doubt",
+        edits=(Edit(file="app/exchange/connections.py", old=" or self._watch.poll(0):", new=":"),),
+        tests=(TRANSPORT_TESTS, GATEWAY_TESTS),
+    ),
+    Mutant(
+        name="short_answer_is_whole",
+        breaks="an answer that is cut short ends where the connection ends",
+        harm="half an answer is read as if the exchange had said no more than that",
+        is_searched=False,
+        expected="cut_short",
+        edits=(
+            Edit(
+                file="app/exchange/http_answer.py",
+                old="            if not size:\n                return",
+                new="            if not size or not self._more_or_end():\n                return",
+            ),
+            Edit(
+                file="app/exchange/http_answer.py",
+                old='                return b"".join(parts)\n            self._more()\n',
+                new='                return b"".join(parts)\n',
+            ),
+            Edit(
+                file="app/exchange/http_answer.py",
+                old="    def _more(self) -> None:\n",
+                new="    def _more_or_end(self) -> bool:\n"
+                "        self._data, self._at = self._data[self._at :] + (chunk := self._receive()), 0\n"
+                "        return bool(chunk)\n\n"
+                "    def _more(self) -> None:\n",
+            ),
+        ),
+        tests=(ANSWER_TESTS, TRANSPORT_TESTS),
     ),
     Mutant(
         name="accepted_without_our_id",
