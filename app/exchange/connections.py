@@ -1,177 +1,27 @@
-"""Connections that obey a deadline, know whether a byte was sent, and are not used again after idling too long.
+"""Keeps connections between requests, and gives away none that idled too long or has something to read."""
 
-urllib3 makes them: names, addresses, TLS, proxies, and the exceptions whose types prove that nothing was sent. What
-goes over them is ours: the bytes of one request in, those of its answer out.
-"""
-
-import select
-import socket
-import ssl
 import weakref
 from collections import deque
-from collections.abc import Callable
-from functools import partial
-from typing import Any, Final, NamedTuple, cast
+from typing import Final
 
-import urllib3
-import urllib3.exceptions
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.util.ssl_ import create_urllib3_context
-
-from app.exchange.deadline import DeadlineSocket, Wire
+from app.exchange.connecting import Connector, Guarded, Origin
+from app.exchange.deadline import Wire
 
 IDLE_CONNECTION_LIMIT_S: Final = 4.0
 """A connection idle for longer is replaced before use; common servers close theirs after 5 s or more."""
 _CONNECTIONS_KEPT: Final = 8
-_CHUNK: Final = 65536
-
-
-class Origin(NamedTuple):
-    """Whom a connection leads to."""
-
-    scheme: str
-    host: str
-    port: int
-
-
-class Guarded(HTTPConnection):
-    """A connection that obeys the deadline, notes the first byte sent, and ages while idle."""
-
-    def __init__(self, *args: Any, wire: Wire, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._wire = wire
-        self._idle_since = 0.0
-        self._watch = select.poll()
-        self._receive: Callable[[], bytes] = bytes
-
-    def connect(self) -> None:
-        """Connect, by TLS and through a proxy's tunnel if need be."""
-        super().connect()
-        self._watch.register(self.sock, select.POLLIN)
-        self._receive = partial(self.sock.recv, _CHUNK)
-        if self._wire.remaining_s() <= 0:
-            self.close()
-            raise urllib3.exceptions.ConnectTimeoutError(self, "the deadline passed while connecting")
-
-    def send(self, data: Any) -> None:
-        """Send what the library has to say: it asks a proxy for a tunnel."""
-        self._wire.sent = True
-        super().send(data)
-
-    def transmit(self, request: bytes) -> bool:
-        """Hand the whole of `request` to the socket, once. Return false if the other side has stopped listening.
-
-        It may have answered before (that it is too busy, say): what it said is still to be read.
-
-        Raises:
-            ConnectTimeoutError: the deadline had passed; nothing was sent.
-        """
-        remaining = self._wire.remaining_s()
-        if remaining <= 0:
-            raise urllib3.exceptions.ConnectTimeoutError(self, "the deadline passed before sending")
-        self.sock.settimeout(min(remaining, self._wire.read_timeout_s))
-        self._wire.sent = True
-        try:
-            self.sock.sendall(request)
-        except (BrokenPipeError, ConnectionResetError):
-            return False
-        return True
-
-    def receive(self) -> bytes:
-        """Return the next bytes that come before the deadline; none at the end of the connection."""
-        return self._wire.read(self.sock, self._receive)
-
-    def rest(self) -> None:
-        """Begin to be idle."""
-        self._idle_since = self._wire.clock.monotonic()
-
-    def is_usable(self) -> bool:
-        """Return whether it has idled for a short time only, and neither bytes nor an end has come meanwhile."""
-        if self._wire.clock.monotonic() - self._idle_since > IDLE_CONNECTION_LIMIT_S or self._watch.poll(0):
-            return False
-        return not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending())
-
-    def _new_conn(self) -> socket.socket:
-        plain = super()._new_conn()
-        timeout = plain.gettimeout()
-        sock = DeadlineSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())
-        sock.settimeout(timeout)
-        sock.wire = self._wire
-        return sock
-
-
-class _GuardedTls(Guarded, HTTPSConnection):
-    """The same over TLS."""
-
-
-class _Pool(HTTPConnectionPool):
-    """Opens connections to one origin. It keeps none: `Connections` does."""
-
-    ConnectionCls = Guarded
-
-    def __init__(self, host: str, port: int | None = None, *, wire: Wire, **kwargs: Any) -> None:
-        super().__init__(host, port, **kwargs)
-        self.conn_kw["wire"] = wire
-
-    def opened(self, *, connect_timeout_s: float, by_tunnel: bool) -> Guarded:
-        """Return a new connection, connected.
-
-        Raises:
-            HTTPError: its type says what kept it from being made.
-            OSError: the other side said something else than it should, or nothing.
-        """
-        connection = cast("Guarded", self._new_conn())
-        connection.timeout = connect_timeout_s
-        try:
-            if by_tunnel:
-                self._prepare_proxy(connection)
-            else:
-                connection.connect()
-        except (OSError, urllib3.exceptions.HTTPError) as error:
-            cause = urllib3.exceptions.SSLError(error) if isinstance(error, ssl.SSLError) else error
-            if connection.proxy is not None and not connection.has_connected_to_proxy:
-                cause = urllib3.exceptions.ProxyError("no connection by way of the proxy", cause)
-            connection.close()
-            if cause is error:
-                raise
-            raise cause from error
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-
-class _TlsPool(_Pool, HTTPSConnectionPool):
-    ConnectionCls = _GuardedTls
-
-    def __init__(self, host: str, port: int | None = None, *, ca_file: str | None, **kwargs: Any) -> None:
-        super().__init__(host, port, **kwargs)
-        # Imported late: plain HTTP to a local exchange needs no authorities, and a worker starts faster without.
-        from requests.utils import DEFAULT_CA_BUNDLE_PATH
-
-        context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
-        context.load_verify_locations(cafile=ca_file or DEFAULT_CA_BUNDLE_PATH)
-        self.conn_kw["ssl_context"] = context
 
 
 class Connections:
     """The connections of one process: opened when needed, kept while fresh. Threads may share it.
 
-    No proxy and no authorities are read from the environment. It has no lock, which a fork could find held by a thread
-    that the child does not have: adding to a deque and taking from it are single steps.
+    It has no lock, which a fork could find held by a thread that the child does not have: adding to a deque and taking
+    from it are single steps.
     """
 
     def __init__(self, wire: Wire, *, proxy_url: str | None, ca_file: str | None) -> None:
-        self._has_proxy = proxy_url is not None
-        self._manager: urllib3.PoolManager = (
-            urllib3.PoolManager() if proxy_url is None else urllib3.ProxyManager(proxy_url)
-        )
-        pools: dict[str, Any] = {
-            "http": partial(_Pool, wire=wire),
-            "https": partial(_TlsPool, wire=wire, ca_file=ca_file),
-        }
-        self._manager.pool_classes_by_scheme = pools
+        self._clock = wire.clock
+        self._connector = Connector(wire, proxy_url=proxy_url, ca_file=ca_file)
         self._kept: dict[Origin, deque[Guarded]] = {}
         self._is_closed = False
         # For who forgets to close: no socket is left to the garbage collector, which would warn of it.
@@ -190,17 +40,14 @@ class Connections:
                 connection = kept.pop()
             except IndexError:  # another thread was faster
                 break
-            if connection.is_usable():
+            if self._is_usable(connection):
                 return connection
             connection.close()
-        pool = self._manager.connection_from_host(origin.host, origin.port, origin.scheme)
-        return cast("_Pool", pool).opened(
-            connect_timeout_s=connect_timeout_s, by_tunnel=self._has_proxy and origin.scheme == "https"
-        )
+        return self._connector.open(origin, connect_timeout_s=connect_timeout_s)
 
     def keep(self, origin: Origin, connection: Guarded) -> None:
         """Keep `connection`, whose last answer was read to its end, for the next request to `origin`."""
-        connection.rest()
+        connection.idle_since = self._clock.monotonic()
         kept = self._kept.setdefault(origin, deque())
         kept.append(connection)
         _thin_out(kept, 0 if self._is_closed else _CONNECTIONS_KEPT)
@@ -209,6 +56,11 @@ class Connections:
         """Close those that are kept, and those in use as soon as they come back."""
         self._is_closed = True
         _close_all(self._kept)
+
+    def _is_usable(self, connection: Guarded) -> bool:
+        idle_s = self._clock.monotonic() - connection.idle_since
+        # Nobody has asked for what may have come meanwhile; as a rule it is the other side's farewell.
+        return idle_s <= IDLE_CONNECTION_LIMIT_S and not connection.has_something_to_read()
 
 
 def _close_all(kept_by_origin: dict[Origin, deque[Guarded]]) -> None:

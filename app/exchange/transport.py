@@ -18,7 +18,8 @@ import urllib3.exceptions
 from urllib3.util import parse_url
 
 from app.clock import Clock
-from app.exchange.connections import Connections, Origin
+from app.exchange.connecting import Origin
+from app.exchange.connections import Connections
 from app.exchange.deadline import Wire
 from app.exchange.http_answer import MAX_BODY_BYTES, Answer, AnswerError, read_answer
 from app.exchange.unpacking import UnpackingError, unpacked

@@ -310,7 +310,7 @@ def test_proof_of_not_sending_is_not_believed_once_bytes_have_left(
     def connect_error_out_of_place(self: object) -> None:
         raise urllib3.exceptions.ConnectTimeoutError(self, "told after sending")
 
-    monkeypatch.setattr("app.exchange.connections.Guarded.receive", connect_error_out_of_place)
+    monkeypatch.setattr("app.exchange.connecting.Guarded.receive", connect_error_out_of_place)
     assert certainty_of(place_once(server.url)) is Certainty.UNKNOWN
 
 
@@ -434,6 +434,13 @@ def test_missing_secret_sends_nothing(server: FaultServer) -> None:
     assert isinstance(outcome, NotSent)
     assert "BINANCE_API_SECRET" in outcome.reason
     assert server.requests == []
+
+
+def test_key_that_cannot_stand_in_a_header_sends_nothing(server: FaultServer) -> None:
+    outcome = place_once(server.url, api_key=lambda: "key\r\nX: y")
+    assert isinstance(outcome, NotSent)
+    assert "BINANCE_API_KEY" in outcome.reason
+    assert server.connections == 0
 
 
 def test_cookies_are_not_sent_back(server: FaultServer) -> None:

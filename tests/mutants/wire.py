@@ -87,7 +87,7 @@ MUTANTS: Final = (
         harm="the server has hung up: a request goes into the void and leaves a doubt, or a stray answer is believed",
         is_searched=False,
         expected="nobody_asked_for or costs_no_doubt",
-        edits=(Edit(file="app/exchange/connections.py", old=" or self._watch.poll(0):", new=":"),),
+        edits=(Edit(file="app/exchange/connections.py", old=" and not connection.has_something_to_read()", new=""),),
         tests=(TRANSPORT_TESTS, GATEWAY_TESTS),
     ),
     Mutant(
