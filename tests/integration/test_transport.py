@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from app.clock import SystemClock
 from app.exchange import transport as transport_module
@@ -346,6 +347,17 @@ def test_connection_over_tls_serves_again_unless_something_waits_in_it(certifica
         transport.close()
 
 
+def test_bytes_that_wait_inside_of_tls_forbid_another_request(
+    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in this process already: the socket has nothing more to read."""
+    monkeypatch.setattr("app.exchange.connecting._CHUNK", len(OK))
+    with fault_server(certificate=certificate) as server:
+        transport = transport_to(ca_file=certificate[0])
+        assert next_connection_after(server, transport, says(OK + OK)) == 2
+        transport.close()
+
+
 def test_interrupted_request_gives_its_connection_up(server: FaultServer, transport: HttpTransport) -> None:
     """As when a job's time is up: the answer that comes later is not the next request's."""
 
@@ -372,43 +384,61 @@ def test_interrupted_request_gives_its_connection_up(server: FaultServer, transp
     interrupted.close()
 
 
-def test_answer_of_a_server_that_stopped_listening_is_still_read(transport: HttpTransport) -> None:
+class Breaking:
+    """Our side of a connection that lets bytes out and then fails."""
+
+    def __init__(self, sock: socket.socket, error: Exception) -> None:
+        self._sock = sock
+        self._error = error
+
+    def sendall(self, data: bytes) -> None:
+        self._sock.sendall(data)
+        raise self._error
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._sock, name)
+
+
+def break_kept_connection(transport: HttpTransport, error: Exception) -> None:
+    ((connection,),) = transport._connections._kept.values()
+    connection.sock = Breaking(connection.sock, error)
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), ConnectionResetError()], ids=["pipe", "reset"])
+def test_answer_of_a_server_that_stopped_listening_is_still_read(
+    server: FaultServer, transport: HttpTransport, error: OSError
+) -> None:
     """It was too busy to read the request, said so and hung up: the answer waits, and tells more than a doubt."""
-    refusal = b"HTTP/1.1 429 Busy\r\nContent-Length: 2\r\n\r\n{}"
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    ask(transport, server.url)
+    break_kept_connection(transport, error)
+    server.script.append(answer(429, {}))
+    assert ask(transport, server.url).http_status == 429
+    # It may not have the whole request: no other one goes over this connection.
+    ask(transport, server.url)
+    assert [one.connection for one in server.requests] == [1, 1, 2]
 
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(OK)
-                connection.recv(65536)
-                connection.sendall(refusal)
 
-        thread = threading.Thread(target=serve)
-        thread.start()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        ask(transport, url)
-        (connection,) = next(iter(transport._connections._kept.values()))
+def test_error_in_the_middle_of_sending_proves_nothing(server: FaultServer, transport: HttpTransport) -> None:
+    """Whatever its type says: a byte was handed over before."""
+    ask(transport, server.url)
+    break_kept_connection(transport, urllib3.exceptions.NewConnectionError(None, "told while sending"))
+    assert fault(transport, server.url) is TransportFault.OTHER
+    wait_until(lambda: len(server.requests) == 2)
 
-        class Deaf:
-            """Our side of a connection, as it is once the other side's reset has come."""
 
-            def __init__(self, sock: socket.socket) -> None:
-                self._sock = sock
+def test_silence_ends_at_the_deadline_although_more_silence_is_allowed(
+    server: FaultServer, transport: HttpTransport
+) -> None:
+    def behave(_: SeenRequest, connection: socket.socket) -> bool:
+        connection.sendall(OK[:20])
+        server.stopping.wait(60)
+        return False
 
-            def sendall(self, data: bytes) -> None:
-                self._sock.sendall(data)
-                raise BrokenPipeError
-
-            def __getattr__(self, name: str) -> object:
-                return getattr(self._sock, name)
-
-        connection.sock = Deaf(connection.sock)
-        assert ask(transport, url).http_status == 429
-        thread.join(timeout=10)
-        # It has not been told the whole request: no other one goes over it.
-        assert not any(transport._connections._kept.values())
+    server.default = behave
+    started = time.monotonic()
+    with pytest.raises(TransportError):
+        transport.send(HttpRequest(method="POST", url=server.url, payload=""), deadline_s=0.5, read_timeout_s=40.0)
+    assert time.monotonic() - started < 20
 
 
 def test_answer_that_unpacks_beyond_the_limit_is_an_error(
@@ -472,10 +502,8 @@ def test_request_under_way_while_it_is_closed_leaves_no_connection_open(
     wait_until(lambda: not server._open)
 
 
-def test_process_forked_during_a_request_of_a_thread_can_close_its_copy(
-    server: FaultServer, transport: HttpTransport
-) -> None:
-    """No lock may be needed for it that the thread, which does not exist in the child, holds there for ever."""
+def test_forked_process_closes_its_copies_and_ends_no_connection(server: FaultServer, transport: HttpTransport) -> None:
+    """Also while a thread, which the child does not have, is in the middle of a request."""
     goes_on = threading.Event()
 
     def behave(_: SeenRequest, connection: socket.socket) -> bool:
@@ -483,11 +511,11 @@ def test_process_forked_during_a_request_of_a_thread_can_close_its_copy(
         connection.sendall(OK)
         return True
 
-    ask(transport, server.url)
-    server.default = behave
+    server.script.append(behave)
     thread = threading.Thread(target=lambda: ask(transport, server.url))
     thread.start()
-    wait_until(lambda: len(server.requests) == 2)
+    wait_until(lambda: len(server.requests) == 1)
+    ask(transport, server.url)
     child = os.fork()
     if child == 0:
         status = 1
@@ -497,12 +525,10 @@ def test_process_forked_during_a_request_of_a_thread_can_close_its_copy(
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    ask(transport, server.url)
     goes_on.set()
     thread.join(timeout=10)
-    # The parent's connection lives on: closing a copy ends nothing.
-    server.default = says(OK)
-    ask(transport, server.url)
-    assert [one.connection for one in server.requests] == [1, 1, 1]
+    assert [one.connection for one in server.requests] == [1, 2, 2]
 
 
 def test_deadline_holds_for_a_tunnel_that_a_proxy_never_opens(server: FaultServer) -> None:

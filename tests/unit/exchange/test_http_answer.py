@@ -115,6 +115,7 @@ BAD = {
     "chunk_size_with_a_prefix": CHUNKED + b"0x2\r\n{}\r\n0\r\n\r\n",
     "chunk_without_size": CHUNKED + b"\r\n{}\r\n0\r\n\r\n",
     "chunk_longer_than_said": CHUNKED + b"1\r\n{}\r\n0\r\n\r\n",
+    "chunk_without_its_line_break": CHUNKED + b"2\r\n{}xx0\r\n\r\n",
     "chunk_line_with_a_line_feed": CHUNKED + b"2;a\nb\r\n{}\r\n0\r\n\r\n",
     "malformed_trailers": CHUNKED + b"0\r\nnot a header\r\n\r\n",
     "change_of_protocol": b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
