@@ -164,7 +164,7 @@ class CountBuffer:
                 self._amounts[at] = amount if at[0] == 4 else self._amounts.get(at, 0) + amount
         if self._thread is None and not self._closed:
             self._start()
-        if is_urgent:
+        if is_urgent and not self._wake.is_set():
             self._wake.set()
 
     def _cut(self) -> _Batch | None:
