@@ -12,10 +12,14 @@ from typing import Final
 from app.embedded.parent import die_with
 
 MAX_DESCRIPTORS: Final = 4096
+INHERITED: Final = 3
+"""The descriptor under which a child finds the one that it was given."""
 
 
-def fork(work: Callable[[], int]) -> int:
+def fork(work: Callable[[], int], *, give: int | None = None) -> int:
     """Run `work` in a child and return its process id. The child ends with the code that `work` returns.
+
+    The child has none of the parent's descriptors but 0, 1 and 2, and `give`, which it finds as `INHERITED`.
 
     The parent must hold no connection and run no thread: the child would share the one and miss the other. The child is
     killed when the parent dies (Linux), and hears no Ctrl-C of the terminal: the parent decides when it stops.
@@ -28,7 +32,9 @@ def fork(work: Callable[[], int]) -> int:
     try:
         die_with(parent)
         os.setpgid(0, 0)
-        os.closerange(3, MAX_DESCRIPTORS)
+        if give is not None:
+            os.dup2(give, INHERITED)
+        os.closerange(INHERITED + (give is not None), MAX_DESCRIPTORS)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)

@@ -1,5 +1,6 @@
 """Go on at once with the work of a process that is known to be dead. Costs no retry; doing it twice does no harm."""
 
+import contextlib
 from collections.abc import Sequence
 
 from app.composition import guard_names, open_here
@@ -11,6 +12,7 @@ from app.journal import attempts, intents
 from app.observability.log import make_logger
 from app.observability.recorder import Recorder
 from app.wiring import Installation
+from workers.identity import new_owner
 from workers.side import make_guard
 
 
@@ -20,11 +22,11 @@ def rescue(installation: Installation, owner: str) -> list[str]:
     Raises:
         StoreUnavailableError: a store did not answer; the sweeper will find the rest.
     """
-    stranded = installation.delivery.bury_worker(owner)
+    burial = installation.delivery.bury_worker(owner)
     with installation.journal.read() as connection:
         keys = [attempt.key for attempt in attempts.open_of_owner(connection, owner)]
         rows = [intents.load(connection, key) for key in dict.fromkeys(keys)]
-    parcels = _distinct([*stranded, *(parcel_of(row) for row in rows if row.state not in TERMINAL_STATES)])
+    parcels = _distinct([*burial.parcels, *(parcel_of(row) for row in rows if row.state not in TERMINAL_STATES)])
     if not parcels:
         return []
     guard = make_guard(installation, guard_names(installation.settings))
@@ -33,7 +35,8 @@ def rescue(installation: Installation, owner: str) -> list[str]:
     # Only what it had begun with can be what it died of; the rest waited its turn.
     begun = [parcel.key for parcel in parcels if installation.delivery.was_begun_by_the_dead(parcel)]
     with installation.journal.write() as connection:
-        intents.count_deaths(connection, begun)
+        if burial.is_first:  # two may be at it, and it died once
+            intents.count_deaths(connection, begun)
         deaths = {key: row.rescues for key in begun if (row := intents.find(connection, key)) is not None}
     # What keeps killing is left to the sweeper, which takes its time, and quarantines it.
     limit = installation.settings.sweep.max_rescues
@@ -59,11 +62,42 @@ def run_rescue(owner: str) -> int:
         is_counting=installation.settings.metrics.enabled,
     )  # fmt: skip
     try:
-        keys = rescue(installation, owner)
+        rescue_and_tell(installation, record, owner)
     except StoreUnavailableError as error:
         record.event("rescue_failed", level="warning", count=False, dead=owner, error=str(error))
         return 3
-    for key in keys:
-        record.event("rescued", key=key, dead=owner)
     record.close()
     return 0
+
+
+def rescue_and_tell(installation: Installation, record: Recorder, owner: str) -> None:
+    """Rescue what `owner` was doing, and leave a trace of each key.
+
+    Raises:
+        StoreUnavailableError: as `rescue` does.
+    """
+    for key in rescue(installation, owner):
+        record.event("rescued", key=key, dead=owner)
+
+
+class WarmRescuer:
+    """Rescues in a process that runs already."""
+
+    def __init__(self, installation: Installation, record: Recorder) -> None:
+        self._installation = installation
+        self._record = record
+
+    def warm_up(self) -> None:
+        """Load, compile and connect what a rescue needs, by one of nobody's work."""
+        with contextlib.suppress(StoreUnavailableError):  # then the first real one takes longer
+            rescue(self._installation, new_owner("nobody"))
+
+    def __call__(self, owner: str) -> bool:
+        """Rescue what `owner` was doing; return whether that could be done. What fails is told."""
+        try:
+            rescue_and_tell(self._installation, self._record, owner)
+        except Exception as error:  # noqa: BLE001 - told; the supervisor tries again in a process of its own, which may break
+            words = f"{type(error).__name__}: {error}"
+            self._record.event("rescue_handed_back", level="warning", count=False, dead=owner, error=words)
+            return False
+        return True

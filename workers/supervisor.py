@@ -1,6 +1,7 @@
 """Starts, watches and restarts workers and keeper on this machine. Holds no connection and no thread itself.
 
-A child that dies is noticed by waitpid at once: a one-shot child rescues what it was doing while its successor starts.
+A child that dies is noticed by waitpid at once: the keeper, or else a one-shot child, rescues what it was doing while
+its successor starts.
 """
 
 import argparse
@@ -21,12 +22,13 @@ from app.job_safety.errors import StoreUnavailableError, TerminalError
 from app.observability.log import make_logger
 from app.settings import Settings, SettingsError
 from app.wiring import connect_redis, redis_url, settings_from_environment
-from workers import children
+from workers import children, rescue_line
 from workers.identity import new_owner
 from workers.keeper import run_keeper
 from workers.patience import run_with_stores
 from workers.redis_watch import check_before_work
 from workers.rescue import run_rescue
+from workers.rescues import Rescues
 from workers.shared import owner_of, run_shared
 from workers.worker import run_worker
 
@@ -54,6 +56,8 @@ class Role:
     owners: Callable[[str], list[str]]
     """Under which names the child works, given the name of its process."""
     is_worker: bool = True
+    is_keeper: bool = False
+    """Whether it listens to who has died, on the descriptor `children.INHERITED`."""
 
     @property
     def label(self) -> str:
@@ -73,7 +77,6 @@ class Child:
 @dataclass(slots=True)
 class _State:
     running: dict[int, Child] = field(default_factory=dict)
-    rescues: set[int] = field(default_factory=set)
     early_deaths: dict[str, int] = field(default_factory=dict)
     due: list[tuple[float, Role]] = field(default_factory=list)
     stops_asked: int = 0
@@ -85,6 +88,7 @@ class Supervisor:
     def __init__(self, roles: Sequence[Role]) -> None:
         self._roles = roles
         self._state = _State()
+        self._rescues = Rescues(lambda owners: children.fork(partial(_rescue, owners)))
         self._log = make_logger(owner="supervisor")
         self._wake_r, self._wake_w = os.pipe()
 
@@ -114,7 +118,13 @@ class Supervisor:
 
     def _start(self, role: Role) -> None:
         owner = new_owner(role.label)
-        pid = children.fork(partial(role.run, owner))
+        if role.is_keeper:
+            line, theirs = rescue_line.make_line()
+            with theirs:
+                pid = children.fork(partial(role.run, owner), give=theirs.fileno())
+            self._rescues.use(line)
+        else:
+            pid = children.fork(partial(role.run, owner))
         self._state.running[pid] = Child(role=role, owner=owner, started_s=time.monotonic())
         self._log.info("child_started", role=role.label, pid=pid)
 
@@ -137,16 +147,17 @@ class Supervisor:
 
     def _ended(self, pid: int, status: int) -> None:
         state = self._state
-        if pid in state.rescues:
-            state.rescues.discard(pid)
+        if self._rescues.ended(pid):
             return
         child = state.running.pop(pid, None)
         if child is None:
             return
         code = os.waitstatus_to_exitcode(status)
         self._log.warning("child_ended", role=child.role.label, pid=pid, code=code)
+        if child.role.is_keeper:
+            self._rescues.keeper_died()
         # Also after a clean exit: it finds nothing then, and costs a few milliseconds.
-        state.rescues.add(children.fork(partial(_rescue, child.role.owners(child.owner))))
+        self._rescues.begin(child.role.owners(child.owner))
         if state.stops_asked:
             return
         is_young = time.monotonic() - child.started_s < YOUNG_S
@@ -171,10 +182,10 @@ class Supervisor:
                     deadline = min(deadline, time.monotonic() + HURRY_S)
             self._wait(TICK_S)
             self._reap()
-            if not any(child.role.is_worker for child in self._state.running.values()):
+            if not (self._rescues.asks_keeper or any(one.role.is_worker for one in self._state.running.values())):
                 self._tell(signal.SIGTERM, workers_only=False)
         self._tell(signal.SIGKILL, workers_only=False)
-        while self._state.rescues and time.monotonic() < deadline + TICK_S:
+        while self._rescues.are_running and time.monotonic() < deadline + TICK_S:
             self._wait(TICK_S)
             self._reap()
         return 0
@@ -185,9 +196,11 @@ class Supervisor:
                 os.kill(pid, number)
 
     def _wait(self, seconds: float) -> None:
-        ready, _, _ = select.select([self._wake_r], [], [], seconds)
-        if ready:
+        waits_for = [self._wake_r, *self._rescues.descriptors]
+        ready, _, _ = select.select(waits_for, [], [], self._rescues.wait_s(seconds))
+        if self._wake_r in ready:
             os.read(self._wake_r, 4096)
+        self._rescues.look()
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:
@@ -210,9 +223,7 @@ def roles_of(workers: Mapping[str, int]) -> list[Role]:
         roles.append(
             Role(name="books", number=1, run=partial(_work_together, together), owners=partial(_each, together))
         )
-    roles.append(
-        Role(name="keeper", number=1, run=lambda owner: run_keeper(owner=owner), is_worker=False, owners=_alone)
-    )
+    roles.append(Role(name="keeper", number=1, run=_keep, owners=_alone, is_worker=False, is_keeper=True))
     return roles
 
 
@@ -230,6 +241,10 @@ def _work(queue: str, owner: str) -> int:
 
 def _work_together(queues: Sequence[str], owner: str) -> int:
     return run_with_stores(lambda here: run_shared(queues, owner=owner, installation=here), owner=owner)
+
+
+def _keep(owner: str) -> int:
+    return run_keeper(owner=owner, line=children.INHERITED)
 
 
 def _rescue(owners: Sequence[str]) -> int:

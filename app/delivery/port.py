@@ -65,6 +65,14 @@ class QueueState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Burial:
+    """What a dead worker has left. `is_first`: it was in RQ's books until now; of two who bury it, one is the first."""
+
+    parcels: Sequence[Parcel]
+    is_first: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Jobs for one queue, as `lib_deliver.lua` takes them."""
 
@@ -212,7 +220,7 @@ class Delivery:
             for queue, depth, count, raw in zip(QUEUES, depths, workers, since, strict=True)
         }
 
-    def bury_worker(self, name: str) -> list[Parcel]:
+    def bury_worker(self, name: str) -> Burial:
         """Take a dead worker out of RQ's books; return its job, and any job caught between two lists.
 
         Only for a worker that is known to be dead. The caller delivers them again, by force.
@@ -225,7 +233,7 @@ class Delivery:
         except RedisError as error:
             raise StoreUnavailableError(f"redis: {error}") from error
 
-    def _bury(self, name: str) -> list[Parcel]:
+    def _bury(self, name: str) -> Burial:
         worker_key = f"rq:worker:{name}"
         current, raw_queues = cast("list[bytes | None]", self._redis.hmget(worker_key, ["current_job", "queues"]))
         queues = [queue for queue in (raw_queues or b"").decode().split(",") if queue]
@@ -245,8 +253,8 @@ class Delivery:
             for queue in queues:
                 pipe.srem(f"rq:workers:{queue}", worker_key)
             pipe.delete(worker_key)
-            pipe.execute()
-        return parcels
+            told = pipe.execute()
+        return Burial(parcels=parcels, is_first=told[-1] == 1)
 
     def _parcel_of(self, job_id: str, queue_name: str) -> Parcel | None:
         """Read back which key a job of ours names; anything else is left to RQ."""
