@@ -71,6 +71,10 @@ bench: $(INSTALLED) ## measure speed beside RQ, Celery, Huey and DBOS (10 minute
 recovery: $(INSTALLED) ## measure how soon a killed worker's order goes on (3 minutes; Linux)
 	@.venv/bin/python -m bench.recovery $(ARGS)
 
+.PHONY: gates
+gates: $(INSTALLED) ## measure what guard, breaker and metrics cost an order (half a minute; ARGS=--publish; Linux)
+	@.venv/bin/python -m bench.gates $(ARGS)
+
 .PHONY: flat
 flat: $(INSTALLED) ## measure work, looks and memory with a million finished orders (5 minutes; Linux)
 	@.venv/bin/python -m bench.flat $(ARGS)
