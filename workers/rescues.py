@@ -48,9 +48,9 @@ class Rescues:
         return self._line is not None and self._line.due_s is not None
 
     @property
-    def are_running(self) -> bool:
-        """Whether processes are at it."""
-        return bool(self._running)
+    def are_underway(self) -> bool:
+        """Whether anybody is at it."""
+        return bool(self._running) or self.asks_keeper
 
     @property
     def descriptors(self) -> list[int]:

@@ -185,7 +185,7 @@ class Supervisor:
             if not (self._rescues.asks_keeper or any(one.role.is_worker for one in self._state.running.values())):
                 self._tell(signal.SIGTERM, workers_only=False)
         self._tell(signal.SIGKILL, workers_only=False)
-        while self._rescues.are_running and time.monotonic() < deadline + TICK_S:
+        while self._rescues.are_underway and time.monotonic() < deadline + TICK_S:
             self._wait(TICK_S)
             self._reap()
         return 0

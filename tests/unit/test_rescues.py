@@ -98,7 +98,9 @@ def stage() -> Iterator[Stage]:
 
 def test_keeper_that_listens_rescues_and_no_process_is_started(stage: Stage) -> None:
     stage.keeper()
+    assert not stage.rescues.are_underway
     stage.rescues.begin(["dead-a", "dead-b"])
+    assert stage.rescues.are_underway
     stage.until(lambda: not stage.rescues.asks_keeper)
     assert (stage.rescued, stage.forked) == (["dead-a", "dead-b"], [])
 
@@ -106,9 +108,9 @@ def test_keeper_that_listens_rescues_and_no_process_is_started(stage: Stage) -> 
 def test_process_rescues_while_there_is_no_keeper(stage: Stage) -> None:
     stage.rescues.begin(["dead"])
     assert stage.forked == [["dead"]]
-    assert stage.rescues.are_running
+    assert stage.rescues.are_underway
     assert stage.rescues.ended(1_001)
-    assert not stage.rescues.are_running
+    assert not stage.rescues.are_underway
     assert not stage.rescues.ended(1_001)
 
 
