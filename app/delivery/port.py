@@ -37,8 +37,7 @@ RESULT_TTL_S: Final = 600
 FAILURE_TTL_S: Final = 24 * 3600
 CLAIM_TTL_MS: Final = 10_000
 MAX_BATCH: Final = 200
-MAX_ARGUMENTS: Final = 4000
-"""Lua's `unpack` and Redis' argument buffers like batches small."""
+"""Jobs per script: Redis does nothing else while one runs, and Lua's `unpack` takes some thousand values at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,19 +293,21 @@ class Delivery:
         shared = self._shared(name)
         arguments: list[Any] = [how, self._name, len(parcels), len(shared), *shared]
         for parcel in parcels:
-            job_id = self.job_id(parcel)
-            fields = _own_fields(parcel)
-            script_keys.append(f"rq:job:{job_id}")
-            arguments += [job_id, len(fields), *fields]
+            script_keys.append(f"rq:job:{self.job_id(parcel)}")
+            arguments += _own(parcel)
         return Batch(keys=script_keys, arguments=arguments)
 
     def _shared(self, queue_name: str) -> Sequence[Any]:
-        """Return what the hashes of all jobs of a queue have in common, as RQ writes it: field, value and so on."""
+        """Return what the hashes of all jobs of a queue have in common: field, value and so on.
+
+        What RQ would write as an empty text is left out: it reads a field that is missing as an empty one.
+        """
         alike = self._alike.get(queue_name)
         if alike is None:
             fields = _job(queue_name, self._redis).to_dict(include_result=False)
-            own = {"created_at", "enqueued_at", "data", "description"}
-            alike = [item for name, value in fields.items() if name not in own for item in (name, value)]
+            for own in ("created_at", "data", "description"):
+                del fields[own]
+            alike = [item for name, value in fields.items() if value != "" for item in (name, value)]
             self._alike[queue_name] = alike
         now = utcformat(rq_now())
         return [*alike, "created_at", now, "enqueued_at", now]
@@ -329,11 +330,12 @@ def rq_queue_name(queue: str, account: str) -> str:
     return queue if account == "main" else f"{queue}.{account}"
 
 
-def _own_fields(parcel: Parcel) -> list[Any]:
-    """Return what the hash of a job has for itself: field, value and so on."""
-    data = zlib.compress(json.dumps([JOB_FUNCTIONS[parcel.type], None, [parcel.key], {}]).encode(), 1)
-    fields = ["data", data, "description", parcel.description or f"{parcel.type} {parcel.key}"]
-    return [*fields, "asks", f"{parcel.asks} {parcel.key}"] if parcel.asks else fields
+def _own(parcel: Parcel) -> Iterator[str | bytes]:
+    """Yield what the hash of a job has for itself: data, description, asks."""
+    # Stored as it is, in zlib's form: to deflate a hundred bytes costs more than to send them.
+    yield zlib.compress(json.dumps([JOB_FUNCTIONS[parcel.type], None, [parcel.key], {}]).encode(), 0)
+    yield parcel.description or f"{parcel.type} {parcel.key}"
+    yield f"{parcel.asks} {parcel.key}" if parcel.asks else ""
 
 
 def _job(queue_name: str, redis: Redis) -> Job:

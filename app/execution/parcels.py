@@ -17,7 +17,8 @@ def parcel_of(row: IntentRow | NewIntent) -> Parcel:
     """Return what delivers `row` to its queue; the admission of an order to be sent can come with its beginning."""
     is_sent = isinstance(row, IntentRow) and row.state not in SENDABLE
     asks = asks_for(kind_of(row), row.venue) if row.type == "order" and row.venue and not is_sent else ""
-    return Parcel(key=row.key, type=row.type, queue=row.queue, description=describe(row.content), asks=asks)
+    description = (row.description if isinstance(row, NewIntent) else "") or describe(row.content)
+    return Parcel(key=row.key, type=row.type, queue=row.queue, description=description, asks=asks)
 
 
 __all__ = ["kind_of", "parcel_of"]

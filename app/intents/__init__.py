@@ -3,7 +3,7 @@
 The canonical text of an intent is what two submissions under one key are compared by.
 """
 
-from app.intents.description import describe
+from app.intents.description import describe, line_of
 from app.intents.errors import IntentError
 from app.intents.fields import CONDITIONAL_TYPES, MAX_VALID_FOR_S
 from app.intents.models import (
@@ -16,7 +16,16 @@ from app.intents.models import (
     SignalIntent,
     Trade,
 )
-from app.intents.parsing import INTENT_TYPES, Intent, canonical, content_hash, from_canonical, parse_intent
+from app.intents.parsing import (
+    INTENT_TYPES,
+    Intent,
+    canonical,
+    canonical_of,
+    content_hash,
+    fields_of,
+    from_canonical,
+    parse_intent,
+)
 
 __all__ = [
     "CONDITIONAL_TYPES",
@@ -33,8 +42,11 @@ __all__ = [
     "SignalIntent",
     "Trade",
     "canonical",
+    "canonical_of",
     "content_hash",
     "describe",
+    "fields_of",
     "from_canonical",
+    "line_of",
     "parse_intent",
 ]

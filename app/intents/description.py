@@ -13,13 +13,16 @@ def describe(content: str) -> str:
     Never raises: one row that cannot be read must not stop the sweeper, which describes all that it delivers.
     """
     try:
-        fields: dict[str, Any] = json.loads(content)
-        words = [fields["type"], *_WORDS.get(fields["type"], _traded)(fields)]
-        key = fields["key"]
+        return line_of(json.loads(content))
     except (KeyError, TypeError, ValueError):
         return UNREADABLE
-    line = " ".join(str(word) for word in words if word)
-    return f"{line[:MAX_LENGTH]} · {key}"
+
+
+def line_of(fields: dict[str, Any]) -> str:
+    """Return the same of an intent's own fields, as `fields_of` tells them."""
+    words = [fields["type"], *_WORDS.get(fields["type"], _traded)(fields)]
+    line = " ".join([str(word) for word in words if word])
+    return f"{line[:MAX_LENGTH]} · {fields['key']}"
 
 
 def _ordered(fields: dict[str, Any]) -> list[Any]:

@@ -36,6 +36,8 @@ MAX_REMEMBERED: Final = 64
 
 _ADAPTERS: Final = {name: TypeAdapter[Any](model) for name, model in _MODELS.items()}
 
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
 
 def parse_intent(data: object) -> Intent:
     """Return the intent that `data`, a decoded JSON object, describes.
@@ -60,7 +62,17 @@ def parse_intent(data: object) -> Intent:
 
 def canonical(intent: Intent) -> str:
     """Return the text that stands for the content of `intent`: sorted JSON, decimals without trailing zeros."""
-    return json.dumps(intent.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return canonical_of(fields_of(intent))
+
+
+def fields_of(intent: Intent) -> dict[str, Any]:
+    """Return the fields of `intent` as JSON has them."""
+    return intent.model_dump(mode="json")
+
+
+def canonical_of(fields: dict[str, Any]) -> str:
+    """Return the canonical text of an intent with these fields."""
+    return _CANONICAL.encode(fields)
 
 
 def content_hash(text: str) -> str:

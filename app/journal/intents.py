@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
+from operator import attrgetter
 from typing import Any, Final, cast
 
 from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, literal, literal_column, or_, select, update
@@ -15,7 +16,7 @@ from app.job_safety.state import DOUBTFUL, LIVE, ON_EXCHANGE, TERMINAL_STATES, I
 from app.journal import archive, schema, tallies
 from app.journal.prepared import Bound, Prepared, counts_of
 from app.journal.rows import IntentRow, intent_row
-from app.journal.sql import MAX_ROWS_PER_STATEMENT, insert_new
+from app.journal.sql import MAX_ROWS_PER_STATEMENT, insert_many
 from app.journal.tallies import Tally
 
 _T = schema.intents
@@ -60,7 +61,10 @@ class Taken(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewIntent:
-    """An intent as it is first written. `run_at_ms` is when it may first be worked on."""
+    """An intent as it is first written. `run_at_ms` is when it may first be worked on.
+
+    `description` is not written: it is what `describe` says of the content, where that is known already.
+    """
 
     key: str
     type: str
@@ -77,9 +81,12 @@ class NewIntent:
     leg: str | None = None
     is_algo: bool = False
     valid_until_ms: int | None = None
+    description: str = ""
 
 
-_NEW: Final = tuple(NewIntent.__dataclass_fields__)
+_NEW: Final = tuple(name for name in NewIntent.__dataclass_fields__ if name != "description")
+_WRITTEN: Final = (*_NEW, "state", "updated_at_ms")
+_values_of = attrgetter(*_NEW)
 
 
 def insert(connection: Connection, new: Sequence[NewIntent]) -> list[Taken]:
@@ -90,19 +97,9 @@ def insert(connection: Connection, new: Sequence[NewIntent]) -> list[Taken]:
     first: dict[str, NewIntent] = {}
     for intent in new:
         first.setdefault(intent.key, intent)
-    known = _hashes(connection, list(first))
-    rows = [
-        {
-            **{name: getattr(intent, name) for name in _NEW},
-            "state": IntentState.RECEIVED.value,
-            "updated_at_ms": intent.created_at_ms,
-        }
-        for key, intent in first.items()
-        if key not in known
-    ]
-    written = set(insert_new(connection, _T, rows, returning=_T.c.key))
-    # A key that was not known and not written went to another producer at the same moment (PostgreSQL).
-    known |= _hashes(connection, [row["key"] for row in rows if row["key"] not in written])
+    rows = [(*_values_of(intent), IntentState.RECEIVED.value, intent.created_at_ms) for intent in first.values()]
+    written = insert_many(connection, _T, _WRITTEN, rows)
+    known = _hashes(connection, [key for key in first if key not in written])
     result: list[Taken] = []
     for intent in new:
         if intent.key in written:

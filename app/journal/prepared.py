@@ -5,10 +5,11 @@ Schema, types and dialects stay SQLAlchemy's; only the way through its execution
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
-from sqlalchemy import ClauseElement, Connection, Select
+from sqlalchemy import ClauseElement, Connection, Select, UpdateBase
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -116,7 +117,8 @@ class Compiled:
         }
         self._binders: Mapping[str, Process] = {name: binder for name, binder in binders.items() if binder is not None}
         self._dialect = dialect
-        self._types = [column.type for column in statement.selected_columns] if isinstance(statement, Select) else []
+        yields = statement.exported_columns if isinstance(statement, Select | UpdateBase) else ()
+        self._types = [column.type for column in yields]
         self._readers: Sequence[tuple[int, Process]] | None = None
 
     def run(self, connection: Connection, parameters: Mapping[str, object]) -> Any:
@@ -132,6 +134,17 @@ class Compiled:
         except Exception as error:  # whatever the driver raises: it goes on, as SQLAlchemy would have raised it
             raise translated(connection, error, self._text) from error
         return cursor
+
+    def run_each(self, connection: Connection, names: Sequence[str], rows: Iterable[Sequence[object]]) -> list[int]:
+        """Run it once per row of plain values, the parameters of these names; return how many rows each touched."""
+        in_order = itemgetter(*(names.index(name) for name in self._order or names))
+        cursor = connection.connection.cursor()
+        try:
+            return [int(cursor.execute(self._text, in_order(row)).rowcount) for row in rows]
+        except Exception as error:  # whatever the driver raises: it goes on, as SQLAlchemy would have raised it
+            raise translated(connection, error, self._text) from error
+        finally:
+            cursor.close()
 
     def typed(self, cursor: Any) -> list[tuple[Any, ...]]:
         """Return what a cursor yields, typed as the columns say."""

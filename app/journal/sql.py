@@ -1,13 +1,17 @@
 """The statements that SQLite and PostgreSQL spell alike and SQLAlchemy does not."""
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import Column, Connection, Table, bindparam
+from sqlalchemy import Connection, Table, Text, bindparam, cast, func, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.journal.prepared import Bound, Prepared, counts_of
+
+Plain: TypeAlias = str | int | bool | None
+"""A value that both drivers, and JSON, take as it is."""
 
 MAX_ROWS_PER_STATEMENT = 500
 """Bounds the keys of one IN list: SQLite's limit is 32,766 bound parameters."""
@@ -31,19 +35,37 @@ def _single(table: Table, columns: tuple[str, ...], database: str) -> Prepared:
 
 def insert_ignore(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
     """Insert `rows`, passing over those whose unique key exists; return how many were new."""
-    return len(insert_new(connection, table, rows, returning=next(iter(table.primary_key))))
-
-
-def insert_new(
-    connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, returning: Column[Any]
-) -> list[Any]:
-    """Insert `rows`, passing over those whose unique key exists; return column `returning` of the new ones."""
     if not rows:
-        return []
+        return 0
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     # The rows are parameters, so that one compiled statement serves every number of them.
-    statement = dialect.insert(table).on_conflict_do_nothing().returning(returning)
-    return list(connection.execute(statement, [dict(row) for row in rows]).scalars())
+    statement = dialect.insert(table).on_conflict_do_nothing().returning(next(iter(table.primary_key)))
+    return len(connection.execute(statement, [dict(row) for row in rows]).all())
+
+
+def insert_many(
+    connection: Connection, table: Table, columns: tuple[str, ...], rows: Sequence[Sequence[Plain]]
+) -> set[Any]:
+    """Insert many rows, passing over those whose unique key exists; return the first value of each that was new.
+
+    The statement is the same for every number of rows, and compiled once. SQLite runs it for each: nothing travels.
+    PostgreSQL gets them all as one parameter: to find a placeholder per value costs the driver more than the insert.
+    """
+    if connection.dialect.name == "postgresql":
+        found = _of_json(table, columns).rows(connection, rows=json.dumps(rows))
+        return {first for (first,) in found}
+    counts = _single(table, columns, "sqlite").compiled(connection).run_each(connection, columns, rows)
+    return {row[0] for row, count in zip(rows, counts, strict=True) if count}
+
+
+@cache
+def _of_json(table: Table, columns: tuple[str, ...]) -> Prepared:
+    row = func.jsonb_array_elements(cast(bindparam("rows", type_=Text), postgresql.JSONB)).column_valued("row")
+    values = select(
+        *(cast(row.op("->>")(literal_column(str(at))), table.c[name].type) for at, name in enumerate(columns))
+    )
+    statement = postgresql.insert(table).from_select(list(columns), values).on_conflict_do_nothing()
+    return Prepared(statement.returning(table.c[columns[0]]))
 
 
 def upsert(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.delivery import URGENT
-from app.intents import CancelIntent, Intent, LedgerIntent, OrderIntent, SignalIntent, canonical, content_hash
+from app.intents import Intent, OrderIntent, canonical_of, content_hash, fields_of, line_of
 from app.job_safety import keys
 from app.journal.intents import NewIntent
 
@@ -30,30 +30,34 @@ class Terms:
 
     def row(self, intent: Intent, now_ms: int) -> NewIntent:
         """Return the row of an intent that is taken at `now_ms`."""
-        text = canonical(intent)
-        order = intent if isinstance(intent, OrderIntent) else None
-        traded = None if isinstance(intent, CancelIntent | LedgerIntent) else intent
+        fields = fields_of(intent)
+        text = canonical_of(fields)
+        # By `type`, since `isinstance` of a model of pydantic's is a search through the models.
+        order = intent if intent.type == "order" else None
+        risky = intent if intent.type in ("order", "signal") else None
+        traded = intent if intent.type in ("order", "signal", "position", "pnl") else None
         return NewIntent(
             key=intent.key,
             type=intent.type,
             queue=queue_of(intent),
             content=text,
             content_hash=content_hash(text),
-            opens_risk=isinstance(intent, OrderIntent | SignalIntent) and intent.opens_risk,
+            opens_risk=risky is not None and risky.opens_risk,
             created_at_ms=now_ms,
             run_at_ms=now_ms + SWEEP_AFTER_MS,
             venue=traded.venue if traded else None,
             symbol=traded.symbol if traded else None,
             client_order_id=self._client_order_id(order) if order else None,
-            parent_key=intent.order_key if isinstance(intent, CancelIntent) else None,
+            parent_key=intent.order_key if intent.type == "cancel" else None,
             # Conditional futures orders live at an endpoint of their own, with ids of their own.
             is_algo=order is not None and order.venue == "usdm" and order.is_conditional,
             valid_until_ms=self.valid_until_ms(intent, now_ms),
+            description=line_of(fields),
         )
 
     def valid_until_ms(self, intent: Intent, now_ms: int) -> int | None:
         """Return when an intent that is taken at `now_ms` runs out of validity; None: never."""
-        if not isinstance(intent, OrderIntent | SignalIntent):
+        if intent.type not in ("order", "signal"):
             return None
         if intent.valid_for_s is not None:
             return now_ms + intent.valid_for_s * 1000
@@ -68,6 +72,6 @@ class Terms:
 
 def queue_of(intent: Intent) -> str:
     """Return the queue of an intent: what takes risk away never waits behind what opens it."""
-    if isinstance(intent, OrderIntent):
+    if intent.type == "order":
         return URGENT if intent.is_urgent else "orders"
     return _QUEUES[intent.type]

@@ -114,6 +114,21 @@ def test_same_key_and_content_is_a_duplicate_and_other_content_a_conflict(journa
     assert stored.content == "{}"
 
 
+def test_what_was_submitted_stands_in_the_journal_as_it_was(journal: Journal) -> None:
+    """However the rows travel: quotes and other alphabets stay what they are, and what is not known stays NULL."""
+    hard = [
+        new("a", r'{"description":"\u00e9 \" \\ {},"}', is_algo=True, opens_risk=False, valid_until_ms=2**53 + 1),
+        new("b", "é 漢 𝄞 ' % :key", venue=None, symbol=None, client_order_id=None, parent_key="a", leg="L"),
+    ]
+    with journal.write() as connection:
+        assert intents.insert(connection, hard) == [Taken.ACCEPTED] * 2
+        for one in hard:
+            row = intents.load(connection, one.key)
+            assert (row.state, row.updated_at_ms) == (IntentState.RECEIVED, one.created_at_ms)
+            for name in NewIntent.__dataclass_fields__.keys() - {"description"}:
+                assert getattr(row, name) == getattr(one, name), name
+
+
 def test_a_key_is_accepted_in_one_of_many_submissions_at_once(journal: Journal, database_url: str) -> None:
     def submit(_: int) -> list[Taken]:
         mine = Journal(database_url)

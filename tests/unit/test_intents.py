@@ -5,6 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.intents import (
     CancelIntent,
@@ -95,6 +97,20 @@ def test_content_and_its_hash_are_the_same_for_ever(data: dict[str, Any], text: 
     """Both are in journals out there: with another text the same intent, submitted again, would be a conflict."""
     made = canonical(parse_intent(data))
     assert (made, content_hash(made)) == (text, hashed)
+
+
+LINES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=200)
+AMOUNTS = st.decimals("-1e15", "1e15", allow_nan=False, places=8).map(lambda amount: format(amount, "f"))
+
+
+@given(LINES, AMOUNTS)
+def test_content_is_sorted_ascii_json_whatever_a_person_writes(words: str, amount: str) -> None:
+    """Journals hold hashes of it: it must be, byte for byte, what the library's plainest call writes."""
+    entries = [{"account": "a", "asset": "USDT", "amount": one} for one in (amount, format(-Decimal(amount), "f"))]
+    intent = parse_intent({"type": "ledger", "key": "l", "description": words, "entries": entries})
+    fields = intent.model_dump(mode="json")
+    assert canonical(intent) == json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    assert from_canonical(canonical(intent)) == intent
 
 
 def test_content_is_the_same_however_it_is_written() -> None:

@@ -1,5 +1,7 @@
 """Names that follow from an intent and nothing else. What is pinned here must never change: orders carry it."""
 
+import base64
+import hashlib
 import re
 
 import pytest
@@ -73,6 +75,13 @@ def test_digest_does_not_depend_on_where_one_part_ends_and_the_next_begins(one: 
     """Length-prefixed: ("ab", "c") and ("a", "bc") are two names."""
     assert (digest(*one) == digest(*other)) == (one == other)
     assert re.fullmatch(r"[a-z2-7]{28}", digest(*one))
+
+
+@given(st.lists(st.text(max_size=8), max_size=4))
+def test_digest_is_the_base32_of_a_hash_over_prefixed_parts(parts: list[str]) -> None:
+    raw = [part.encode() for part in parts]
+    named = hashlib.sha256(b"".join(len(one).to_bytes(4, "big") + one for one in raw))
+    assert digest(*parts) == base64.b32encode(named.digest()).decode().lower()[:28]
 
 
 def test_digest_separates_parts() -> None:

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from app.execution.parcels import parcel_of
-from app.intents import OrderIntent, from_canonical, parse_intent
+from app.intents import OrderIntent, describe, from_canonical, parse_intent
 from app.producer import Terms, queue_of
 from app.producer.terms import SWEEP_AFTER_MS
+from tests.unit.test_intents import EVERY_TYPE
 
 TERMS = Terms(account="main", mode="paper", default_valid_for_s=30)
 NOW_MS = 1_700_000_000_000
@@ -101,3 +102,10 @@ def test_book_jobs_go_to_the_queue_of_their_book(kind: str, queue: str) -> None:
     row = TERMS.row(intent, NOW_MS)
     assert (row.queue, row.opens_risk, row.valid_until_ms, row.venue) == (queue, False, None, "spot")
     assert queue_of(intent) == parcel_of(TERMS.row(intent, NOW_MS)).queue
+
+
+@pytest.mark.parametrize("data", EVERY_TYPE, ids=lambda data: data["type"])
+def test_the_producer_describes_a_job_as_the_sweeper_does(data: dict[str, Any]) -> None:
+    """The one from the intent at hand, the other from the text in the journal."""
+    row = TERMS.row(parse_intent(data), NOW_MS)
+    assert parcel_of(row).description == row.description == describe(row.content)
