@@ -30,7 +30,8 @@ from app.settings import load_settings
 from app.wiring import Installation, open_installation
 from bench import history, machine, output
 from bench.percentile import percentile
-from bench.throughput.contestants import KINDS, Contestant
+from bench.throughput.contestants import Contestant
+from bench.throughput.plan import ON_SQLITE, Entry
 from workers.exporter import make_exporter, serving
 from workers.identity import new_owner
 from workers.sweeper import sweep
@@ -83,9 +84,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=400, help="jobs per run")
     asked = parser.parse_args()
     facts = machine.facts()
-    kind = next(kind for kind in KINDS if kind.letter == "g")
+    entry = Entry(kind=ON_SQLITE, workers=1)
     with tempfile.TemporaryDirectory(prefix="flat-") as home:
-        empty, full = (Contestant(kind, Path(home) / name, 1) for name in ("empty", "full"))
+        empty, full = (Contestant(entry, Path(home) / name, None) for name in ("empty", "full"))
         try:
             for one in (empty, full):
                 one.start()
