@@ -44,7 +44,22 @@ class Adopted:
     parcels: Sequence[Parcel]
 
 
-def adopt(context: ExecutionContext, connection: Connection, *, key: str, order: ExchangeOrder, source: str) -> Adopted:
+class MovedMeanwhileError(InvariantViolatedError):
+    """The row is not as the caller knew it; what this transaction has written must not be kept.
+
+    Nobody sees it who has the row read under its lock.
+    """
+
+
+def adopt(
+    context: ExecutionContext,
+    connection: Connection,
+    *,
+    key: str,
+    order: ExchangeOrder,
+    source: str,
+    known: IntentRow | None = None,
+) -> Adopted:
     """Take what the exchange said of `order` into the journal, in the caller's transaction.
 
     Args:
@@ -53,12 +68,14 @@ def adopt(context: ExecutionContext, connection: Connection, *, key: str, order:
         key: The intent whose client order id the order carries.
         order: What the exchange said.
         source: Who heard it: `dispatch`, `reconcile`, `follow`, `sweep`, …
+        known: The row as this process wrote it last, to spare reading it: it is compared as it is moved.
 
     Raises:
         IntentNotFoundError: the journal does not know the key.
+        MovedMeanwhileError: somebody has moved the row that was `known`: leave the transaction, and come without.
     """
     now_ms = context.clock.now_ms()
-    row = intents.load(connection, key, lock=True)
+    row = known or intents.load(connection, key, lock=True)
     proof = attempts.proof(connection, key=key, order=order, source=source, before=row.state.value, now_ms=now_ms)
     if _is_second(row, order):
         counts_of(connection, proof)
@@ -103,7 +120,7 @@ def _moved(
         changes["booked_at_ms"] = now_ms
     moved, counts = intents.move_with(connection, row, after, also, now_ms=now_ms, **changes)
     if moved is None:
-        raise InvariantViolatedError(f"{row.key}: the row moved although this transaction holds it")
+        raise MovedMeanwhileError(row.key)
     _tell_if_finished(context, row, after)
     return moved, counts
 

@@ -8,7 +8,7 @@ from app.exchange.signing import payload_hash
 from app.execution.conditions import Denied, Pin, closing_states, first_denied
 from app.execution.context import ExecutionContext
 from app.execution.heard import Heard, call_name
-from app.execution.settle import Settled, close_gate, settle
+from app.execution.settle import Settled, close_gate, settle, settle_accepted
 from app.execution.verify import ask_whether_single
 from app.intents import OrderIntent
 from app.job_safety.admission import EffectKind
@@ -27,6 +27,7 @@ SETTLE_PAUSES_S: Final = (0.1, 0.4, 1.0, 1.5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Dispatched:
+    row: IntentRow
     attempt: AttemptRow
     request: PinnedOrder
     pinned_at_s: float
@@ -109,7 +110,7 @@ def _write_dispatched(
             if attempt.attempt > 1:
                 ask_whether_single(connection, fresh, attempt.attempt, now_ms=context.clock.now_ms())
             context.faults.hit(FaultPoint.IN_DISPATCH_TRANSACTION)
-            written = _Dispatched(attempt=attempt, request=request, pinned_at_s=pinned_at_s)
+            written = _Dispatched(row=moved, attempt=attempt, request=request, pinned_at_s=pinned_at_s)
     except StoreUnavailableError:
         if written is not None:
             # The answer of the commit was lost. It is not won: this process, which alone could send, says so.
@@ -131,7 +132,7 @@ def _send(context: ExecutionContext, dispatched: _Dispatched, row: IntentRow, he
     heard.weight = weight_of(outcome, context.breakers.policy)
     took_ms = round((context.clock.monotonic() - sent_at_s) * 1000, 3)
     context.faults.hit(FaultPoint.AFTER_SEND)
-    settled = _settle_surely(context, attempt, outcome)
+    settled = _settle_surely(context, dispatched, outcome)
     context.faults.hit(FaultPoint.AFTER_SETTLE_COMMIT)
     match outcome:
         case Refused(failure=failure) | Unknown(failure=failure):
@@ -151,15 +152,22 @@ def _send(context: ExecutionContext, dispatched: _Dispatched, row: IntentRow, he
     return settled
 
 
-def _settle_surely(context: ExecutionContext, attempt: AttemptRow, outcome: Outcome) -> Settled:
+def _settle_surely(context: ExecutionContext, dispatched: _Dispatched, outcome: Outcome) -> Settled:
     """Journal an answer that is known, through a short absence of the database: writing it twice changes nothing."""
     for pause_s in SETTLE_PAUSES_S:
         try:
-            return settle(context, attempt, outcome)
+            return _settle(context, dispatched, outcome)
         except StoreUnavailableError as error:
-            context.record.event("settle_again", level="warning", count=False, key=attempt.key, error=str(error))
+            key = dispatched.attempt.key
+            context.record.event("settle_again", level="warning", count=False, key=key, error=str(error))
             context.clock.sleep(pause_s)
-    return settle(context, attempt, outcome)
+    return _settle(context, dispatched, outcome)
+
+
+def _settle(context: ExecutionContext, dispatched: _Dispatched, outcome: Outcome) -> Settled:
+    if isinstance(outcome, Accepted):
+        return settle_accepted(context, dispatched.attempt, outcome.order, dispatched.row)
+    return settle(context, dispatched.attempt, outcome)
 
 
 def pinned_order(row: IntentRow, intent: OrderIntent, pin: Pin) -> PinnedOrder:

@@ -10,11 +10,22 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from app.delivery import Parcel
-from app.execution.adopt import adopt
+from app.execution.adopt import MovedMeanwhileError, adopt
 from app.execution.context import ExecutionContext
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.faults import FaultPoint
-from app.job_safety.outcome import Accepted, Advice, Failure, FailureClass, NotSent, Outcome, Refused, Unknown, Venue
+from app.job_safety.outcome import (
+    Accepted,
+    Advice,
+    ExchangeOrder,
+    Failure,
+    FailureClass,
+    NotSent,
+    Outcome,
+    Refused,
+    Unknown,
+    Venue,
+)
 from app.job_safety.retry_policy import Expire, GiveUp, NeedsPerson, NeedsProof, RetryAt, decide, pause_until_ms
 from app.job_safety.state import IntentState
 from app.journal import attempts, intents, meta
@@ -31,6 +42,27 @@ class Settled:
 
     row: IntentRow
     parcels: Sequence[Parcel]
+
+
+def settle_accepted(context: ExecutionContext, attempt: AttemptRow, order: ExchangeOrder, known: IntentRow) -> Settled:
+    """Write that `attempt` was accepted, as `settle` does, onto a row that is still as it was dispatched; else by that.
+
+    Args:
+        context: This process, the owner of the attempt.
+        attempt: As it was dispatched.
+        order: What the exchange said.
+        known: The row as this process moved it to DISPATCHED.
+
+    Raises:
+        StoreUnavailableError: as `settle`.
+    """
+    try:
+        with context.journal.write() as connection:
+            context.faults.hit(FaultPoint.IN_SETTLE_TRANSACTION)
+            adopted = adopt(context, connection, key=attempt.key, order=order, source="dispatch", known=known)
+        return Settled(row=adopted.row, parcels=adopted.parcels)
+    except MovedMeanwhileError:
+        return settle(context, attempt, Accepted(order=order))
 
 
 def settle(context: ExecutionContext, attempt: AttemptRow, outcome: Outcome, *, is_snooze: bool = False) -> Settled:
