@@ -5,9 +5,11 @@ Schema, types and dialects stay SQLAlchemy's; only the way through its execution
 """
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from sqlalchemy import ClauseElement, Connection, Select, UpdateBase
 from sqlalchemy.engine import Dialect
@@ -15,6 +17,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
 Process: TypeAlias = Callable[[Any], Any]
+
+_PARAMETER: Final = re.compile(r"%\((\w+)\)s")
+"""A parameter as psycopg writes it."""
 
 
 class Prepared:
@@ -35,11 +40,7 @@ class Prepared:
 
     def count(self, connection: Connection, **parameters: object) -> int:
         """Run it and return how many rows it touched."""
-        cursor = self.compiled(connection).run(connection, parameters)
-        try:
-            return int(cursor.rowcount)
-        finally:
-            cursor.close()
+        return self.compiled(connection).count(connection, parameters)
 
     def compiled(self, connection: Connection) -> "Compiled":
         """Return its form for the database of `connection`, made once."""
@@ -67,12 +68,41 @@ def rows_of(connection: Connection, *several: Bound) -> list[list[tuple[Any, ...
 
 
 def counts_of(connection: Connection, *several: Bound) -> list[int]:
-    """Run all in their order, in one round trip where there are round trips; return how many rows each touched."""
-    ran = _run(connection, several)
-    counts = [int(cursor.rowcount) for _, cursor in ran]
-    for _, cursor in ran:
+    """Run all, which change one row each and never the same; return how many rows each touched.
+
+    On PostgreSQL they are one statement: to its driver, and to the server, a statement costs more than its work. Each
+    sees the tables as they were before all of them.
+    """
+    compiled = [prepared.compiled(connection) for prepared, _ in several]
+    if len(several) == 1 or connection.dialect.name != "postgresql":
+        return [one.count(connection, parameters) for one, (_, parameters) in zip(compiled, several, strict=True)]
+    values = {
+        f"s{at}_{name}": value
+        for at, (one, (_, parameters)) in enumerate(zip(compiled, several, strict=True))
+        for name, value in one.values(parameters).items()
+    }
+    cursor = execute(connection, _as_one(tuple(compiled)), values)
+    try:
+        return [int(count) for count in cursor.fetchone()]
+    finally:
         cursor.close()
-    return counts
+
+
+@cache
+def _as_one(several: "tuple[Compiled, ...]") -> str:
+    parts = [_PARAMETER.sub(rf"%(s{at}_\1)s", f"s{at} AS ({one.told})") for at, one in enumerate(several)]
+    counts = [f"(SELECT count(*) FROM s{at})" for at in range(len(several))]  # noqa: S608 - names of our own making
+    return f"WITH {', '.join(parts)} SELECT {', '.join(counts)}"
+
+
+def execute(connection: Connection, text: str, bound: Sequence[object] | Mapping[str, object]) -> Any:
+    """Run a statement on the driver's own cursor and return that; what fails is raised as SQLAlchemy would."""
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(text, bound)
+    except Exception as error:  # whatever the driver raises
+        raise translated(connection, error, text) from error
+    return cursor
 
 
 def _run(connection: Connection, several: Sequence[Bound]) -> "list[tuple[Compiled, Any]]":
@@ -109,7 +139,9 @@ class Compiled:
         compiled = statement.compile(dialect=dialect)
         if not isinstance(compiled, SQLCompiler):
             raise TypeError(f"not a statement: {statement}")
-        self._text = str(compiled)
+        self.text = str(compiled)
+        # SQLAlchemy lets an insert return the key that the database has made.
+        self.told = self.text if compiled.effective_returning else f"{self.text} RETURNING 1"
         self._order: Sequence[str] | None = compiled.positiontup
         self._constants = {name: value for name, value in compiled.params.items() if value is not None}
         binders = {
@@ -121,28 +153,35 @@ class Compiled:
         self._types = [column.type for column in yields]
         self._readers: Sequence[tuple[int, Process]] | None = None
 
-    def run(self, connection: Connection, parameters: Mapping[str, object]) -> Any:
-        """Run it; return the driver's cursor."""
+    def values(self, parameters: Mapping[str, object]) -> dict[str, object]:
+        """Return the values of all its parameters, as the driver takes them."""
         values = {**self._constants, **parameters}
         for name, binder in self._binders.items():
             if values[name] is not None:
                 values[name] = binder(values[name])
-        bound = values if self._order is None else [values[name] for name in self._order]
-        cursor = connection.connection.cursor()
+        return values
+
+    def run(self, connection: Connection, parameters: Mapping[str, object]) -> Any:
+        """Run it; return the driver's cursor."""
+        values = self.values(parameters)
+        return execute(connection, self.text, values if self._order is None else [values[name] for name in self._order])
+
+    def count(self, connection: Connection, parameters: Mapping[str, object]) -> int:
+        """Run it and return how many rows it touched."""
+        cursor = self.run(connection, parameters)
         try:
-            cursor.execute(self._text, bound)
-        except Exception as error:  # whatever the driver raises: it goes on, as SQLAlchemy would have raised it
-            raise translated(connection, error, self._text) from error
-        return cursor
+            return int(cursor.rowcount)
+        finally:
+            cursor.close()
 
     def run_each(self, connection: Connection, names: Sequence[str], rows: Iterable[Sequence[object]]) -> list[int]:
         """Run it once per row of plain values, the parameters of these names; return how many rows each touched."""
         in_order = itemgetter(*(names.index(name) for name in self._order or names))
         cursor = connection.connection.cursor()
         try:
-            return [int(cursor.execute(self._text, in_order(row)).rowcount) for row in rows]
+            return [int(cursor.execute(self.text, in_order(row)).rowcount) for row in rows]
         except Exception as error:  # whatever the driver raises: it goes on, as SQLAlchemy would have raised it
-            raise translated(connection, error, self._text) from error
+            raise translated(connection, error, self.text) from error
         finally:
             cursor.close()
 
