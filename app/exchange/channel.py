@@ -16,7 +16,9 @@ from app.job_safety.outcome import Venue
 
 _USED_WEIGHT: Final = "x-mbx-used-weight-"
 _ORDER_COUNT: Final = "x-mbx-order-count-"
-_INTERVAL: Final = re.compile(r"\d+[smhd]", re.ASCII)
+# Bounded: `int` refuses to read thousands of digits by a ValueError, and that means "nothing was sent" here.
+_INTERVAL: Final = re.compile(r"[0-9]{1,4}[smhd]")
+_NUMBER: Final = re.compile(r"[0-9]{1,15}")
 
 
 class ExchangeChannel:
@@ -109,7 +111,7 @@ def _headers_of(answer: RawAnswer) -> GatewayHeaders:
     return GatewayHeaders(
         used_weight=_counts(_USED_WEIGHT, answer.headers),
         order_count=_counts(_ORDER_COUNT, answer.headers),
-        retry_after_s=int(retry_after) if retry_after.isascii() and retry_after.isdigit() else None,
+        retry_after_s=int(retry_after) if _NUMBER.fullmatch(retry_after) else None,
         http_status=answer.http_status,
         received_monotonic=answer.received_monotonic,
     )
@@ -120,6 +122,6 @@ def _counts(prefix: str, headers: Mapping[str, str]) -> dict[str, int]:
     for name in headers:
         if name.startswith(prefix):
             interval, value = name.removeprefix(prefix), headers[name]
-            if _INTERVAL.fullmatch(interval) and value.isascii() and value.isdigit():
+            if _INTERVAL.fullmatch(interval) and _NUMBER.fullmatch(value):
                 found[interval.upper()] = int(value)
     return found

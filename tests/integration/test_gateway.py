@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import urllib3
+from redis import Redis
 
 from app.clock import SystemClock
 from app.exchange.config import GatewayConfig
@@ -20,7 +21,9 @@ from app.exchange.connections import IDLE_CONNECTION_LIMIT_S
 from app.exchange.gateway import REPLY_NOT_OURS, ExchangeGateway
 from app.exchange.models import CancelAccepted, PinnedCancel, PinnedOrder
 from app.exchange.signing import canonical, order_parameters
+from app.job_safety.names import GuardNames
 from app.job_safety.outcome import Accepted, Certainty, FailureClass, NotSent, Outcome, Refused, Unknown, Venue
+from app.job_safety.rate_limit import RateGate, RatePolicy
 from tests.support.fault_server import (
     Behavior,
     FaultServer,
@@ -44,6 +47,7 @@ from tests.support.fault_server import (
 from tests.support.self_signed import write_certificate
 
 SECRET = "s3cret"
+NAMES = GuardNames(namespace="guard", kill_switch="kill", mode="paper", account="main")
 
 ORDER = PinnedOrder(
     venue=Venue.USDM,
@@ -559,6 +563,29 @@ def test_cancel_answered_for_another_order_is_in_doubt(server: FaultServer) -> N
     server.default = answer(200, {**CANCELED, "orderId": 43})
     assert certainty_of(cancel_once(server, CANCEL)) is Certainty.UNKNOWN
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("Retry-After", "9" * 5000),
+        ("X-MBX-USED-WEIGHT-1M", "9" * 5000),
+        ("X-MBX-ORDER-COUNT-10S", "9" * 5000),
+        ("X-MBX-ORDER-COUNT-" + "9" * 5000 + "S", "1"),
+    ],
+    ids=["pause", "weight", "orders", "interval"],
+)
+def test_number_that_cannot_be_read_beside_an_answer_does_not_unsend_the_order(
+    server: FaultServer, header: tuple[str, str]
+) -> None:
+    """Python refuses to read so many digits with the very error that a request which cannot be built raises."""
+    server.default = echo_order(headers=dict([header]))
+    rate = RateGate(Redis(), NAMES, RatePolicy())
+    gateway = gateway_to(server.url)
+    gateway.on_limits(lambda venue, told: rate.saw(venue, used_weight=told.used_weight, order_count=told.order_count))
+    outcome = gateway.place_order(ORDER)
+    gateway.close()
+    assert (certainty_of(outcome), len(server.requests)) == (Certainty.ACCEPTED, 1)
 
 
 def test_limits_seen_holds_weight_counts_and_retry_after(server: FaultServer) -> None:

@@ -148,7 +148,7 @@ def answer(status: int, body: object, headers: dict[str, str] | None = None, *, 
     return behave
 
 
-def echo_order(**changes: object) -> Behavior:
+def echo_order(*, headers: dict[str, str] | None = None, **changes: object) -> Behavior:
     """Answer as an exchange that took the order; `changes` replace or (None) remove fields."""
 
     def behave(request: SeenRequest, connection: socket.socket) -> bool:
@@ -174,7 +174,8 @@ def echo_order(**changes: object) -> Behavior:
                 "price": "0",
             }
         told |= {"symbol": asked.get("symbol"), "side": asked.get("side"), "updateTime": 6, **changes}
-        return answer(200, {name: value for name, value in told.items() if value is not None})(request, connection)
+        body = {name: value for name, value in told.items() if value is not None}
+        return answer(200, body, headers)(request, connection)
 
     return behave
 
