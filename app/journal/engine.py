@@ -34,6 +34,9 @@ KEPT: Final = 1
 
 WAL_SAFE_VERSION: Final = (3, 51, 3)
 
+_FAILED: Final = 3
+"""libpq's PQTRANS_INERROR."""
+
 _BEGIN: Final = Prepared(text("BEGIN"))
 _BEGIN_IMMEDIATE: Final = Prepared(text("BEGIN IMMEDIATE"))
 
@@ -136,9 +139,10 @@ class Journal:
             try:
                 if begin is not None and self.is_sqlite:
                     begin.count(connection)
+                driver: Any = connection.connection.driver_connection
                 yield connection
                 if begin is not None:
-                    _commit(connection)
+                    self._commit(connection, driver)
             except BaseException:
                 connection.close()  # which rolls back
                 raise
@@ -150,6 +154,25 @@ class Journal:
             kept.append(connection)
         else:
             connection.close()
+
+    def _commit(self, connection: Connection, driver: Any) -> None:
+        """Commit on the driver, unless SQLAlchemy ran something and takes the transaction for its own.
+
+        An error that nobody has passed on may have ended the transaction: SQLAlchemy then connects anew and goes on
+        with the rest, PostgreSQL answers a commit and rolls back, and SQLite has nothing left to commit.
+        """
+        if connection.invalidated or connection.connection.driver_connection is not driver or self._is_lost(driver):
+            raise StoreUnavailableError("journal: the transaction was lost under way, and is not committed")
+        if connection.in_transaction():
+            connection.commit()
+            return
+        try:
+            connection.connection.commit()
+        except Exception as error:  # whatever the driver raises: it goes on, as SQLAlchemy would have raised it
+            raise translated(connection, error, "COMMIT") from error
+
+    def _is_lost(self, driver: Any) -> bool:
+        return not driver.in_transaction if self.is_sqlite else driver.pgconn.transaction_status == _FAILED
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         return self._lock.hold() if self._lock is not None else contextlib.nullcontext()
@@ -208,17 +231,6 @@ def _connected(engine: Engine, *, is_automatic: bool) -> Connection:
     if is_automatic and engine.dialect.name == "postgresql":
         return connection.execution_options(isolation_level="AUTOCOMMIT")
     return connection
-
-
-def _commit(connection: Connection) -> None:
-    """Commit on the driver, unless SQLAlchemy ran something and takes the transaction for its own."""
-    if connection.in_transaction():
-        connection.commit()
-        return
-    try:
-        connection.connection.commit()
-    except Exception as error:  # whatever the driver raises: it goes on, as SQLAlchemy would have raised it
-        raise translated(connection, error, "COMMIT") from error
 
 
 def _is_absence(error: DBAPIError) -> bool:

@@ -1,23 +1,31 @@
 """The journal on both databases: schema, compare-and-set, submissions, exact decimals, audit chain, writers' lock."""
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import insert, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, bindparam, insert, select, text, update
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from app.job_safety.errors import IllegalTransitionError, IntentNotFoundError, WrongInstallationError
+from app.job_safety.errors import (
+    IllegalTransitionError,
+    IntentNotFoundError,
+    StoreUnavailableError,
+    WrongInstallationError,
+)
 from app.job_safety.state import IntentState
 from app.journal import audit, followups, intents, meta, migrate, restore, schema
 from app.journal.engine import Journal
 from app.journal.fence import unpack
 from app.journal.followups import Followup
 from app.journal.intents import NewIntent, Taken
+from app.journal.prepared import Prepared
 from app.journal.rows import AttemptRow, IntentRow
 from tests.support.attempts import insert as insert_attempt
 
@@ -313,3 +321,52 @@ def test_commit_that_was_answered_is_on_disk(journal: Journal) -> None:
 def test_fields_of_a_row_are_the_columns_in_their_order() -> None:
     """Rows are made of values by their place alone."""
     assert IntentRow._fields == intents.COLUMNS
+
+
+_ADD: Prepared = Prepared(
+    insert(schema.ledger_balances).values(account=bindparam("to"), asset="USDT", amount=Decimal(1))
+)
+_ADDED: Prepared = Prepared(select(schema.ledger_balances.c.account))
+
+
+def lose_transaction(journal: Journal, connection: Connection) -> None:
+    """Have the database end the transaction by itself: it is gone, or can only be rolled back."""
+    if journal.is_sqlite:
+        connection.connection.cursor().execute("ROLLBACK")  # as it does for a full disk
+        return
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    with psycopg.connect(journal.url.set(drivername="postgresql").render_as_string(False)) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", [driver.info.backend_pid])
+
+
+def test_rest_of_a_transaction_that_was_lost_is_not_taken_for_the_whole(journal: Journal) -> None:
+    """An error that nobody passed on must not turn into a commit of what came after it."""
+
+    def write() -> None:
+        with journal.write() as connection:
+            _ADD.count(connection, to="first")
+            lose_transaction(journal, connection)
+            with contextlib.suppress(DBAPIError):
+                _ADD.count(connection, to="lost")
+            _ADD.count(connection, to="last")
+
+    with pytest.raises(StoreUnavailableError):
+        write()
+    with journal.read() as connection:
+        assert ("first",) not in _ADDED.rows(connection)
+
+
+def test_transaction_with_an_error_that_nobody_passed_on_is_not_taken_for_committed(postgres_url: str) -> None:
+    """PostgreSQL answers its COMMIT without an error, and rolls back."""
+    journal = Journal(postgres_url)
+
+    def write() -> None:
+        with journal.write() as connection:
+            _ADD.count(connection, to="first")
+            with contextlib.suppress(DBAPIError):
+                _ADD.count(connection, to="first")
+
+    with pytest.raises(StoreUnavailableError):
+        write()
+    journal.close()
