@@ -1,12 +1,15 @@
 """The connection over which a worker calls its scripts: each once, and no answer is taken for another's."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from rq.exceptions import StopRequested
 
+from app.delivery import line as line_module
 from app.delivery.line import Line
 from app.wiring import connect_redis
 
@@ -63,3 +66,43 @@ def test_answer_that_comes_too_late_is_nobody_elses(redis: Redis, redis_url: str
     asked = line.call(script, ["count"], ["next"])
     assert asked[0] == b"next"
     hasty.close()
+
+
+def test_answer_to_a_call_that_a_signal_interrupted_is_nobody_elses(redis: Redis) -> None:
+    """Its handler may raise anywhere: also when the question is out and nobody has begun to read."""
+    line, script = Line(redis), redis.register_script(COUNT)
+    line.call(script, ["count"], ["before"])
+    connection = line._connection
+    send = connection.send_packed_command
+
+    def stop(*_: object) -> None:
+        raise StopRequested
+
+    def send_and_be_stopped(command: object) -> None:
+        send(command)
+        signal.raise_signal(signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    redis.client_pause(500, all=True)
+    connection.send_packed_command = send_and_be_stopped
+    with pytest.raises(StopRequested):
+        line.call(script, ["count"], ["interrupted"])
+    connection.send_packed_command = send
+    signal.signal(signal.SIGUSR1, before)
+    assert line.call(script, ["count"], ["next"])[0] == b"next"
+
+
+def test_connection_that_idled_for_long_is_replaced(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in between may have forgotten it without a word, and a worker would wait for that answer."""
+    line, script = Line(redis), redis.register_script(COUNT)
+    line.call(script, ["count"], ["x"])
+    first = connections_of(redis)
+    line.call(script, ["count"], ["x"])
+    assert connections_of(redis) == first
+    monkeypatch.setattr(line_module, "IDLE_LIMIT_S", 0.0)
+    line.call(script, ["count"], ["x"])
+    assert connections_of(redis) != first
+
+
+def connections_of(redis: Redis) -> set[str]:
+    return {client["id"] for client in redis.client_list()}
