@@ -151,6 +151,8 @@ class SafetyWorker(SimpleWorker):
             if self.get_state() != WorkerStatus.IDLE:
                 self.set_state(WorkerStatus.IDLE)
             claim = self._wait()
+            if claim is not None:
+                break  # what may fail, or take its time, does not stand between a job and its worker
             self.heartbeat()
             if self.should_run_maintenance_tasks:
                 self.run_maintenance_tasks()  # type: ignore[no-untyped-call]  # rq has no types here

@@ -259,6 +259,35 @@ def test_idle_worker_shows_signs_of_life(here: System, monkeypatch: pytest.Monke
     assert min(left_s[1:]) > 100
 
 
+def test_sign_of_life_that_redis_does_not_take_costs_no_order_that_was_begun(
+    here: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What begins a job shows one by itself: nothing that can fail stands between an order and its worker."""
+    monkeypatch.setattr(worker_module, "SIGN_OF_LIFE_S", 0.0)
+
+    class Failing(SafetyWorker):
+        is_begun = False
+
+        def _wait(self) -> Claim | None:
+            here.order("alone")
+            claim = super()._wait()
+            self.is_begun = claim is not None
+            return claim
+
+        def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+            if self.is_begun and pipeline is None:
+                raise RedisConnectionError("gone for a moment")
+            super().heartbeat(timeout, pipeline)
+
+        def execute_job(self, job: Any, queue: Queue) -> None:
+            self.is_begun = False
+            super().execute_job(job, queue)
+            self._stop_requested = True
+
+    Failing(["orders"], installation=here.installation).work(burst=False)
+    assert here.row("alone").state.value == "FILLED"
+
+
 def test_rq_sees_who_works_on_what(here: System, monkeypatch: pytest.MonkeyPatch) -> None:
     here.order("seen")
     seen: list[tuple[str, str | None, list[str]]] = []
