@@ -100,7 +100,8 @@ class AttemptRow:
 def intent_row(values: Sequence[Any]) -> IntentRow:
     """Return the typed form of a database row: the values of all columns, in their order."""
     key, kind, state, attempt, fence, queue, venue, *rest = values
-    return IntentRow(key, kind, _STATES[state], attempt, fence, queue, _VENUES.get(venue), *rest)
+    known = _VENUES.get(venue) or Venue(venue) if venue else None  # one that is not known is refused by its name
+    return IntentRow(key, kind, _STATES[state], attempt, fence, queue, known, *rest)
 
 
 _STATES: Final = {state.value: state for state in IntentState}

@@ -370,3 +370,10 @@ def test_transaction_with_an_error_that_nobody_passed_on_is_not_taken_for_commit
     with pytest.raises(StoreUnavailableError):
         write()
     journal.close()
+
+
+def test_venue_that_nobody_knows_is_not_read_as_none(journal: Journal) -> None:
+    with journal.write() as connection:
+        intents.insert(connection, [new("strange", venue="coinm")])
+    with journal.read() as connection, pytest.raises(ValueError, match="coinm"):
+        intents.load(connection, "strange")
