@@ -158,7 +158,7 @@ def _ahead(
     ahead, context.early.ahead = context.early.ahead, None
     if ahead is None:
         return None
-    is_fresh = ahead.kill_epoch == stamp.kill_epoch and _is_fresh(context, ahead)
+    is_fresh = ahead.kill_epoch == stamp.kill_epoch and _is_fresh(context, ahead) and not _is_probe(ahead.answer)
     if is_fresh and (ahead.key, ahead.kind, ahead.venue) == (row.key, kind, venue):
         return ahead.answer
     context.end_early(ahead, now=True)
@@ -167,6 +167,11 @@ def _ahead(
 
 def _is_fresh(context: ExecutionContext, ahead: Ahead) -> bool:
     return context.clock.monotonic() - ahead.at_s <= context.admission.fresh_s
+
+
+def _is_probe(answer: AdmissionAnswer) -> bool:
+    """Return whether it holds a probe's permit, which may have run out by now: a permit lives for less long."""
+    return isinstance(answer, Admitted) and answer.ticket is not None and answer.ticket.is_probe
 
 
 def _give_back_early(context: ExecutionContext) -> None:

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -14,6 +14,8 @@ from app.job_safety.effect import EffectKind
 from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
 from app.job_safety.outcome import Venue
 from app.job_safety.side_effect_guard import Gates, GuardNames, Token
+
+MOST_FRESH_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +103,11 @@ class Admission:
 
     @property
     def fresh_s(self) -> float:
-        """For how long an answer that came ahead is believed: half of its lease, so that this is renewed in time."""
-        return self._lease_ttl_ms / 2000
+        """For how long an answer that came ahead is believed: half of its lease, so that this is renewed in time.
+
+        Never for long: no later step reads a pause or a circuit again, and a long lease must not make them count late.
+        """
+        return min(self._lease_ttl_ms / 2000, MOST_FRESH_S)
 
     def ask(
         self,

@@ -17,14 +17,17 @@ from rq.job import Job, JobStatus
 from rq.registry import FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
-from app.composition import guard_names
+from app.composition import guard_names, make_breakers
 from app.delivery import Claim, Claims, Delivery, Leavings, Parcel
+from app.exchange.gateway import ExchangeGateway
 from app.exchange.models import PinnedOrder
 from app.execution.order import run_order
 from app.execution.parcels import parcel_of
 from app.job_safety.admission import Admission, AdmissionAnswer, Asking
+from app.job_safety.circuit_breaker import BreakerState
 from app.job_safety.kill_switch import KillSource, KillState
 from app.job_safety.names import GuardNames
+from app.job_safety.outcome import Outcome
 from app.job_safety.side_effect_guard import SideEffectGuard, Token
 from app.journal import kill_latches
 from app.journal.kill_latches import Change
@@ -406,6 +409,29 @@ def test_admission_that_an_order_does_not_need_goes_back(here: System) -> None:
     assert [claim.key for claim in worker.begun] == ["third", "second"]
     assert worker.begun[1].asked is not None
     assert guard_of(here, "second") is None
+
+
+def test_probe_whose_permit_came_ahead_and_ran_out_does_not_go_without_one(
+    here: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A permit lives for less long than such an admission is believed: another would probe beside it."""
+    breakers, job = make_breakers(here.installation), "order_usdm"
+    breakers.override(job, BreakerState.HALF_OPEN, by="test", reason="probe", ttl_ms=3_600_000)
+    for key in ("first", "second"):
+        here.order(key)
+    out: list[int] = []
+    place = ExchangeGateway.place_order
+
+    def noted(self: ExchangeGateway, order: PinnedOrder) -> Outcome:
+        out.append(breakers.read(job).probes_out)
+        return place(self, order)
+
+    monkeypatch.setattr(ExchangeGateway, "place_order", noted)
+    permits = guard_names(here.installation.settings).circuit(job)[2]
+    worker = Early(here, lambda: here.installation.redis.delete(permits))
+    worker.work(burst=True)
+    assert worker.begun[1].asked is not None
+    assert out == [1, 1]
 
 
 def dispatched_by_the_dead(here: System, key: str) -> None:
