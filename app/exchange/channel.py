@@ -11,7 +11,8 @@ from app.exchange.config import GatewayConfig
 from app.exchange.endpoints import Endpoint, endpoint_map
 from app.exchange.models import GatewayHeaders
 from app.exchange.signing import canonical, signed
-from app.exchange.transport import HttpRequest, HttpTransport, RawAnswer
+from app.exchange.transport import HttpRequest, HttpTransport, RawAnswer, TransportError
+from app.job_safety.failure_classifier import TransportFault
 from app.job_safety.outcome import Venue
 
 _USED_WEIGHT: Final = "x-mbx-used-weight-"
@@ -57,11 +58,17 @@ class ExchangeChannel:
             raise RuntimeError("the channel did not open")
         self._deadlines.left_s = deadline_s
         answer = self._endpoints(name)(**parameters)
-        headers = _headers_of(answer)
+        try:
+            self._note_limits(venue, _headers_of(answer))
+        except Exception as error:
+            # Whatever breaks here, the request was sent: a ValueError must not say otherwise.
+            raise TransportError(TransportFault.OTHER, f"its limits: {type(error).__name__}: {error}") from error
+        return answer
+
+    def _note_limits(self, venue: Venue, headers: GatewayHeaders) -> None:
         self._limits = {**self._limits, venue: headers}
         if self.on_limits is not None:
             self.on_limits(venue, headers)
-        return answer
 
     def close(self) -> None:
         """Close this process's connections. The next call opens new ones."""

@@ -588,6 +588,18 @@ def test_number_that_cannot_be_read_beside_an_answer_does_not_unsend_the_order(
     assert (certainty_of(outcome), len(server.requests)) == (Certainty.ACCEPTED, 1)
 
 
+def test_what_breaks_beside_an_answer_does_not_unsend_the_order(server: FaultServer) -> None:
+    def broken(venue: Venue, told: object) -> None:
+        raise ValueError(f"{venue}: {told}")
+
+    server.default = echo_order()
+    gateway = gateway_to(server.url)
+    gateway.on_limits(broken)
+    outcome = gateway.place_order(ORDER)
+    gateway.close()
+    assert (certainty_of(outcome), len(server.requests)) == (Certainty.UNKNOWN, 1)
+
+
 def test_limits_seen_holds_weight_counts_and_retry_after(server: FaultServer) -> None:
     server.default = answer(
         429,
