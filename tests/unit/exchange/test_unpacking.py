@@ -58,7 +58,11 @@ def test_gzip_in_several_members_is_one_body() -> None:
         unpacked(packed, encoding="gzip", limit=6)
 
 
-@pytest.mark.parametrize("body", [b"not packed", gzip.compress(BODY) + b"rest", zlib.compress(BODY)])
+@pytest.mark.parametrize(
+    "body",
+    [b"not packed", gzip.compress(BODY) + b"rest", zlib.compress(BODY)],
+    ids=["not packed", "a rest behind it", "another packing"],
+)
 def test_body_that_is_not_what_it_says_is_an_error(body: bytes) -> None:
     with pytest.raises(UnpackingError):
         unpacked(body, encoding="gzip", limit=1 << 20)
