@@ -1,6 +1,5 @@
 """What the exchange tells late of an order that is archived is still known to be ours."""
 
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -70,7 +69,7 @@ def test_archived_order_is_not_sent_again_by_a_stray_delivery_or_a_second_enqueu
     world.settle()
 
     assert again == [Taken.DUPLICATE]
-    assert replace(world.row(), booked_at_ms=None) == before
+    assert world.row()._replace(booked_at_ms=None) == before
     assert (world.executions(), is_archived(world)) == (1, True)
 
 
