@@ -124,7 +124,7 @@ class _Pool(HTTPConnectionPool):
             if cause is error:
                 raise
             raise cause from error
-        except BaseException:
+        except BaseException:  # a signal's handler may raise anything: no socket is left open
             connection.close()
             raise
         return connection

@@ -16,6 +16,7 @@ from app.job_safety.outcome import Venue
 from app.job_safety.side_effect_guard import Gates, GuardNames, Token
 
 MOST_FRESH_S: Final = 2.0
+"""The longest that an answer which came ahead may be believed, however long a lease lives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +106,7 @@ class Admission:
     def fresh_s(self) -> float:
         """For how long an answer that came ahead is believed: half of its lease, so that this is renewed in time.
 
-        Never for long: no later step reads a pause or a circuit again, and a long lease must not make them count late.
+        No later step reads a pause or a circuit again, and a long lease must not make them count late.
         """
         return min(self._lease_ttl_ms / 2000, MOST_FRESH_S)
 
