@@ -29,8 +29,8 @@ from workers.patience import run_with_stores
 from workers.redis_watch import check_before_work
 from workers.rescue import run_rescue
 from workers.rescues import Rescues
-from workers.shared import owner_of, run_shared
-from workers.worker import run_worker
+from workers.run import names_of, run_workers
+from workers.shared import a_queue_each, run_shared
 
 SHARED_QUEUES: Final = ("positions", "ledger", "pnl", "signals")
 RESTART_PAUSES_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -207,15 +207,17 @@ def _nothing(_number: int, _frame: FrameType | None) -> None:
     """Wakes the loop through the wakeup descriptor; SIG_DFL would not."""
 
 
-def roles_of(workers: Mapping[str, int]) -> list[Role]:
+def roles_of(workers: Mapping[str, int], *, threads: int = 1) -> list[Role]:
     """Return the roles of a whole system with `workers` processes per queue.
 
-    Queues of book work with one worker each share a process, a thread each.
+    Those that talk to the exchange work with `threads` threads each. Queues of book work with one worker each share a
+    process, a thread each.
     """
     together = tuple(queue for queue in SHARED_QUEUES if workers.get(queue) == 1)
+    counts = [(queue, count, 1 if queue in SHARED_QUEUES else threads) for queue, count in workers.items()]
     roles = [
-        Role(name=queue, number=number, run=partial(_work, queue), owners=_alone)
-        for queue, count in workers.items()
+        Role(name=queue, number=number, run=partial(_work, queue, at_once), owners=partial(_names, queue, at_once))
+        for queue, count, at_once in counts
         if queue not in together
         for number in range(1, count + 1)
     ]
@@ -231,16 +233,22 @@ def _alone(owner: str) -> list[str]:
     return [owner]
 
 
+def _names(queue: str, threads: int, owner: str) -> list[str]:
+    return names_of(owner, queue=queue, threads=threads)
+
+
 def _each(queues: Sequence[str], owner: str) -> list[str]:
-    return [owner_of(owner, queue) for queue in queues]
+    return [place.name for place in a_queue_each(owner, queues)]
 
 
-def _work(queue: str, owner: str) -> int:
-    return run_with_stores(lambda here: run_worker(queue, owner=owner, installation=here), owner=owner)
+def _work(queue: str, threads: int, owner: str) -> int:
+    return run_with_stores(
+        lambda here: run_workers(queue, process=owner, threads=threads, installation=here), owner=owner
+    )
 
 
 def _work_together(queues: Sequence[str], owner: str) -> int:
-    return run_with_stores(lambda here: run_shared(queues, owner=owner, installation=here), owner=owner)
+    return run_with_stores(lambda here: run_shared(a_queue_each(owner, queues), installation=here), owner=owner)
 
 
 def _keep(owner: str) -> int:
@@ -311,7 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TerminalError as error:  # an unsafe Redis, or a private one that cannot be started
         sys.stderr.write(f"{error}\n")
         return 1
-    return Supervisor(roles_of(counts)).run()
+    return Supervisor(roles_of(counts, threads=settings.workers.threads)).run()
 
 
 if __name__ == "__main__":

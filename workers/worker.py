@@ -3,9 +3,7 @@
 `rq worker -w workers.worker.SafetyWorker orders` and `fillonce worker orders` run the same class.
 """
 
-import argparse
 import contextlib
-import signal
 import sys
 import time
 import traceback
@@ -40,7 +38,6 @@ from app.journal import intents
 from app.wiring import Installation, connect_redis
 from workers import jobs
 from workers.identity import new_owner
-from workers.quiet import quiet_rq
 from workers.redis_watch import check_before_work
 from workers.safety_job import REFUSED_KEY, NoDeathPenalty, RefusedJobError, SafetyJob
 
@@ -91,7 +88,7 @@ class SafetyWorker(SimpleWorker):
         }
         options.pop("default_worker_ttl", None)
         role = names[0] if names else "idle"
-        super().__init__(full, name or new_owner(role), connection=_sent_once(connection, self.installation), **options)
+        super().__init__(full, name or new_owner(role), connection=sent_once(connection, self.installation), **options)
         self.context: ExecutionContext | None = None
         self._claimed: Claim | None = None
         self._look_at_s = 0.0
@@ -317,39 +314,10 @@ def _listed(queues: Any) -> Sequence[Any]:
     return queues if isinstance(queues, list | tuple) else [queues]
 
 
-def _sent_once(connection: Redis | None, installation: Installation) -> Redis:
+def sent_once(connection: Redis | None, installation: Installation) -> Redis:
     """Return a connection that repeats no command: RQ's are not idempotent, and redis-py repeats by default."""
     if connection is None:
         return connect_redis(installation.redis_url, timeout_s=WORKER_TTL_S + 30)
     connection.connection_pool.connection_kwargs["retry"] = Retry(NoBackoff(), 0)
     connection.connection_pool.disconnect()
     return connection
-
-
-def run_worker(
-    queue: str, *, owner: str | None = None, burst: bool = False, installation: Installation | None = None
-) -> int:
-    """Run one worker on one queue until it is told to stop; return the exit code."""
-    installation = installation or open_here()
-    worker = SafetyWorker(
-        [queue], name=owner or new_owner(queue), connection=_sent_once(None, installation), installation=installation
-    )
-    with quiet_rq():
-        worker.work(burst=burst)
-    return 0
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a worker from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m workers.worker", description="Run one worker on one queue.")
-    parser.add_argument("queue", choices=QUEUES)
-    parser.add_argument("--burst", action="store_true", help="stop when the queue is empty")
-    parsed = parser.parse_args(arguments)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    return run_worker(parsed.queue, burst=parsed.burst)
-
-
-__all__ = ["SafetyWorker", "main", "run_worker"]
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -29,7 +29,7 @@ LOCK_TIMEOUT_S: Final = 30
 POOL_SIZE: Final = 5
 """Connections that a process keeps; opened as needed, one for each thread that is at work."""
 
-KEPT: Final = 1
+KEPT: Final = 4
 """How many of them are kept ready: to check one out of the pool costs more than SQLite takes to read."""
 
 WAL_SAFE_VERSION: Final = (3, 51, 3)

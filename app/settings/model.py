@@ -19,6 +19,9 @@ LIVE_REFUSED = (
     "use dry_run, paper or testnet"
 )
 
+MOST_THREADS = 16
+"""Workers of one process: they share an interpreter, so that more of them only wait for each other."""
+
 Ms = Annotated[int, Field(ge=1, le=86_400_000)]
 Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
 Count = Annotated[int, Field(ge=1, le=1000)]
@@ -183,7 +186,7 @@ class Retry(Group):
 
 
 class Workers(Group):
-    """Worker processes per queue."""
+    """Worker processes per queue, and how many orders one of them is at."""
 
     urgent: Count = 1
     orders: Count = 2
@@ -191,6 +194,8 @@ class Workers(Group):
     ledger: Count = 1
     pnl: Count = 1
     signals: Count = 1
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] = 2
+    """Workers of one process of the queues `urgent` and `orders`: one has the processor while others wait."""
 
 
 class Sweep(Group):

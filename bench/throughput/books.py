@@ -3,7 +3,7 @@
 import sys
 
 from workers.identity import new_owner
-from workers.shared import run_shared
+from workers.shared import a_queue_each, run_shared
 
 if __name__ == "__main__":
-    sys.exit(run_shared(["positions", "ledger", "pnl"], owner=new_owner("books")))
+    sys.exit(run_shared(a_queue_each(new_owner("books"), ["positions", "ledger", "pnl"])))

@@ -65,7 +65,7 @@ _CELERY: Final = (
 )  # fmt: skip
 _HUEY: Final = ("{bin}/huey_consumer", "bench.throughput.on_huey.huey", "-w", "1", "-q")
 _DBOS: Final = ("{bin}/python", "-m", "bench.throughput.on_dbos")
-_OURS: Final = ("{bin}/fillonce", "worker", "orders")
+_OURS: Final = ("{bin}/fillonce", "worker", "orders", "--threads", "2")
 
 STOCK: Final = Kind(letter="a", name="RQ SimpleWorker", module="rq", command=_SIMPLE)
 FORKING: Final = Kind(letter="b", name="RQ Worker (forks)", module="rq", command=(*_RQ, "bench"), share=0.3)

@@ -22,7 +22,7 @@ from tests.support.redis_server import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
-    "workers.worker", "workers.sweeper", "workers.reconciler", "workers.exporter", "app.cli.main",
+    "workers.run", "workers.sweeper", "workers.reconciler", "workers.exporter", "app.cli.main",
     "app.exchange.paper.server",
 )  # fmt: skip
 

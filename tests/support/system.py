@@ -111,7 +111,8 @@ class System:
         if faults:
             told["FILLONCE_FAULTS"] = faults
         name = f"{len(self.processes):03d}-{role}-{'-'.join(arguments).strip('-')}"
-        one = self.nursery.start(f"workers.{role}", arguments, environment=told, folder=self.folder, name=name)
+        module = "workers.run" if role == "worker" else f"workers.{role}"
+        one = self.nursery.start(module, arguments, environment=told, folder=self.folder, name=name)
         self.processes.append(one)
         return one
 

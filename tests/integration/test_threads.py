@@ -1,0 +1,162 @@
+"""Several workers in one process: they are at several orders at once, and die, stop and wait as one."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.cli.demo.killer import Killer
+from app.execution.parcels import parcel_of
+from app.settings import MOST_THREADS
+from tests.support.nursery import Nursery, Process
+from tests.support.paper_process import PaperProcess
+from tests.support.redis_server import RedisServer
+from tests.support.system import System, system
+from workers.supervisor import roles_of
+
+SENDING = {"method": "POST", "path": "/fapi/v1/order"}
+SLOW = {"action": "delay_reply_ms", "ms": 1_500, "match": SENDING}
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def here(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nursery
+) -> Iterator[System]:
+    is_sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path / 'journal.db'}" if is_sqlite else request.getfixturevalue("postgres_url")
+    with (
+        PaperProcess(tmp_path / "exchange", "--price", "BTCUSDT=20000") as exchange,
+        system(tmp_path / "system", redis=redis_server, database_url=url, exchange=exchange, nursery=nursery) as one,
+    ):
+        yield one
+
+
+def two_at_once(here: System, *keys: str) -> None:
+    """Enqueue orders whose answers take long, and wait until all of them are on the wire."""
+    here.exchange.faults(SLOW)
+    for key in keys:
+        here.order(key, valid_for_s=600)
+    here.until(lambda: {here.row(key).state for key in keys} == {"DISPATCHED"}, "all orders to be on the wire at once")
+
+
+def opened(here: System, *arguments: str) -> Process:
+    """Start one process that works on orders with two threads, and let each of them place an order."""
+    one = here.start("worker", "orders", "--threads", "2", *arguments)
+    here.start("sweeper")
+    here.order("first")
+    here.wait_for_state("first", "FILLED")
+    return one
+
+
+def placed_once(here: System, *keys: str) -> None:
+    """Wait until these orders are filled, in their first attempt and with one order at the exchange each."""
+    for key in keys:
+        row = here.wait_for_state(key, "FILLED")
+        assert row.attempt == 1
+        assert len(here.exchange.orders_of(row.client_order_id)) == 1
+
+
+def owners(here: System, *keys: str) -> set[str]:
+    return {attempt.owner for key in keys for attempt in here.attempts(key)}
+
+
+def blocked(here: System) -> int:
+    """Return how many connections wait for a job of the queue."""
+    with here.redis.client() as client:
+        return sum(one["flags"] == "b" for one in client.client_list())
+
+
+def test_one_process_is_at_two_orders_at_once(here: System) -> None:
+    opened(here)
+    two_at_once(here, "a", "b")
+    placed_once(here, "a", "b")
+    assert len(owners(here, "a", "b")) == 2, "each of its own name"
+
+
+def test_process_that_dies_with_two_orders_on_the_wire_has_both_rescued_and_placed_once(here: System) -> None:
+    supervisor = here.start("supervisor", "--workers", "urgent=1,orders=1")
+    here.order("first")
+    here.wait_until_booked("first")
+    two_at_once(here, "a", "b")
+    killer = Killer(journal=here.installation.journal, redis=here.installation.redis)
+    here.until(killer.strike, "the process to be struck")
+    struck = owners(here, "a", "b")
+    here.exchange.faults()
+    here.wait_until_booked("a", "b")
+    placed_once(here, "a", "b")
+    assert len(struck) == 2
+    rescued = [line for line in supervisor.words().splitlines() if '"event": "rescued"' in line]
+    assert len(rescued) == 2, "each by its name, at once: no lease had to run out"
+    assert here.problems() == []
+
+
+def test_of_an_idle_process_one_thread_waits_and_hands_the_waiting_over_with_a_job(here: System) -> None:
+    opened(here)
+    here.until(lambda: blocked(here) == 1, "one thread to wait")
+    here.exchange.faults(SLOW)
+    here.order("slow", valid_for_s=600)
+    here.wait_for_state("slow", "DISPATCHED")
+    here.until(lambda: blocked(here) == 1, "the other to wait instead")
+    seen = set()
+
+    def is_done() -> bool:
+        seen.add(blocked(here))
+        return here.row("slow").state == "FILLED" and blocked(here) == 1
+
+    here.until(is_done, "the order to be placed, and one to wait again")
+    assert max(seen) == 1, "never both"
+
+
+def test_process_that_is_told_to_stop_finishes_what_all_its_threads_are_at(here: System) -> None:
+    one = opened(here)
+    two_at_once(here, "a", "b")
+    one.terminate()
+    assert one.wait() == 0
+    assert {here.row(key).state for key in ("a", "b")} == {"FILLED"}
+    redis = here.installation.redis
+    assert not redis.smembers("rq:workers"), "all have taken leave"
+
+
+def test_burst_works_the_queue_off_with_all_threads_and_ends(here: System) -> None:
+    keys = [f"order-{number}" for number in range(12)]
+    here.order("first")
+    assert here.run("worker", "orders", "--burst") == 0
+    for key in keys:
+        here.order(key)
+    assert here.run("worker", "orders", "--threads", "3", "--burst") == 0
+    assert {here.row(key).state for key in keys} == {"FILLED"}
+
+
+def test_same_job_twice_in_one_process_places_one_order(here: System) -> None:
+    """What keeps two processes apart keeps two threads apart."""
+    opened(here)
+    here.exchange.faults(SLOW)
+    here.order("twice", valid_for_s=600)
+    here.wait_for_state("twice", "DISPATCHED")
+    redis = here.installation.redis
+    redis.rpush("rq:queue:orders", here.installation.delivery.job_id(parcel_of(here.row("twice"))))
+    here.until(lambda: not redis.llen("rq:queue:orders"), "the other thread to take it")
+    placed_once(here, "twice")
+
+
+# Who is started, and under which names
+
+
+@pytest.mark.parametrize(("threads", "names"), [(1, ["p"]), (3, ["p-1", "p-2", "p-3"])])
+def test_supervisor_rescues_under_every_name_that_a_process_works_under(threads: int, names: list[str]) -> None:
+    roles = {role.label: role for role in roles_of({"urgent": 1, "orders": 1, "ledger": 2}, threads=threads)}
+    assert roles["orders-1"].owners("p") == names
+    assert roles["urgent-1"].owners("p") == names
+    assert roles["ledger-2"].owners("p") == ["p"], "book work is not the exchange's to slow down"
+
+
+def test_number_of_threads_that_is_none_is_refused(tmp_path: Path, nursery: Nursery) -> None:
+    assert MOST_THREADS == 16
+    for number in ("0", "17", "two"):
+        one = nursery.start(
+            "app.cli.main", ["worker", "orders", "--threads", number], environment={"PATH": os.environ["PATH"]},
+            folder=tmp_path, name=f"threads-{number}",
+        )  # fmt: skip
+        assert one.wait() == 2
+        assert "--threads" in one.words()
