@@ -6,6 +6,8 @@ quarantine: whatever happens to Redis, to this process or to the workers, the sw
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias
 
 from sqlalchemy import Connection, select, update
@@ -39,6 +41,15 @@ https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
 _Verdict: TypeAlias = tuple[Status, str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Journaled:
+    """A batch that the journal has: its rows, what became of each, and the keys that the queues must be told."""
+
+    new: Sequence[NewIntent]
+    verdicts: Sequence[_Verdict]
+    waiting: frozenset[str]
 
 
 class Producer:
@@ -95,36 +106,48 @@ class Producer:
             StoreUnavailableError: the journal cannot be written. Earlier batches of this call are taken; submitting all
                 of it again is safe, and tells what was taken before by `duplicate`.
         """
-        result: list[Submission] = []
-        for start in range(0, len(intents), MAX_BATCH):
-            result += self._submit_batch(intents[start : start + MAX_BATCH])
-        return result
+        batches = [intents[start : start + MAX_BATCH] for start in range(0, len(intents), MAX_BATCH)]
+        if len(batches) <= 1:
+            return [told for batch in batches for told in self._hand_over(self._journaled(batch))]
+        told: list[Future[list[Submission]]] = []
+        # Redis takes a batch while the next one is written. Never more than one: what Redis cannot take now waits in
+        # the journal, and not in a queue of ours.
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="delivery") as aside:
+            for batch in batches:
+                journaled = self._journaled(batch)
+                wait(told[-1:])
+                told.append(aside.submit(self._hand_over, journaled))
+        return [one for batch in told for one in batch.result()]
 
-    def _submit_batch(self, intents: Sequence[Intent]) -> list[Submission]:
+    def _journaled(self, intents: Sequence[Intent]) -> _Journaled:
+        """Write a batch; return what became of it."""
         now_ms = self._clock.now_ms()
         new = [self._terms.row(intent, now_ms) for intent in intents]
         try:
-            verdicts, waiting = self._take(intents, new)
+            return self._take(intents, new)
         except StoreUnavailableError as error:
             if _sqlstate(error) not in _COLLISIONS:
                 raise
-            verdicts, waiting = self._take(intents, new)
-        delivered = [row for row in new if row.key in waiting]
+            return self._take(intents, new)
+
+    def _hand_over(self, batch: _Journaled) -> list[Submission]:
+        """Hand what is to be moved to the queues, and answer for the batch."""
+        delivered = [row for row in batch.new if row.key in batch.waiting]
         problem = self._deliver(delivered)
         if problem is not None:
             self._hurry(sorted(row.key for row in delivered if row.queue == URGENT))
         return [
             Submission(
-                key=intent.key,
+                key=row.key,
                 status=status,
-                delivered=problem is None or intent.key not in waiting,
-                error=error or (problem if intent.key in waiting else None),
+                delivered=problem is None or row.key not in batch.waiting,
+                error=error or (problem if row.key in batch.waiting else None),
             )
-            for intent, (status, error) in zip(intents, verdicts, strict=True)
+            for row, (status, error) in zip(batch.new, batch.verdicts, strict=True)
         ]
 
-    def _take(self, intents: Sequence[Intent], new: Sequence[NewIntent]) -> tuple[list[_Verdict], frozenset[str]]:
-        """Write a batch in one transaction; return what became of each, and the keys that the queue must be told."""
+    def _take(self, intents: Sequence[Intent], new: Sequence[NewIntent]) -> _Journaled:
+        """Write a batch in one transaction."""
         now_ms = self._clock.now_ms()
         verdicts: dict[int, _Verdict] = {}
         with self._journal.write() as connection:
@@ -143,7 +166,8 @@ class Producer:
             accepted = {intents[i].key for i, (status, _) in verdicts.items() if status is Status.ACCEPTED}
             again = {intents[i].key for i, (status, _) in verdicts.items() if status is Status.DUPLICATE} - accepted
             waiting = accepted | _still_waiting(connection, sorted(again), now_ms=now_ms)
-        return [verdicts[index] for index in range(len(intents))], frozenset(waiting)
+        told = [verdicts[index] for index in range(len(intents))]
+        return _Journaled(new=new, verdicts=told, waiting=frozenset(waiting))
 
     def _deliver(self, new: Sequence[NewIntent]) -> str | None:
         parcels = [parcel_of(row) for row in {row.key: row for row in new}.values()]

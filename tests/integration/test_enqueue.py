@@ -3,13 +3,15 @@
 import json
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from redis import Redis
-from sqlalchemy import NullPool, create_engine, func, select, text, update
+from sqlalchemy import Connection, NullPool, create_engine, func, select, text, update
 
 from app.cli.waiting import look, wait_until_settled
 from app.clock import Clock, SystemClock
@@ -184,6 +186,52 @@ class Hanging(Delivery):
         self.tries += 1
         self.clock.seconds += 5
         raise StoreUnavailableError("redis: timed out")
+
+
+class Slow(Delivery):
+    """Hands over only when `is_time` says so."""
+
+    def __init__(self, redis: Redis, is_time: Callable[[], bool]) -> None:
+        super().__init__(redis, account="main", mode="paper", installation="the-test")
+        self.is_time = is_time
+
+    def deliver(self, parcels: Sequence[Parcel], *, force: bool = False) -> int:
+        deadline_s = time.monotonic() + 30
+        while not self.is_time():
+            assert time.monotonic() < deadline_s, "waited in vain"
+            time.sleep(0.005)
+        return super().deliver(parcels, force=force)
+
+
+def test_next_batch_is_journaled_while_redis_takes_one(journal: Journal, redis: Redis) -> None:
+    delivery = Slow(redis, lambda: len(rows(journal)) in {2 * MAX_BATCH, 2 * MAX_BATCH + 1})
+    keys = [f"k-{number}" for number in range(2 * MAX_BATCH + 1)]
+    answers = producer_of(journal, delivery).submit_many([order(key) for key in keys])
+    assert [answer.key for answer in answers] == keys
+    assert all(answer.status is Status.ACCEPTED and answer.delivered for answer in answers)
+    waiting = [item.decode() for item in redis.lrange("rq:queue:orders", 0, -1)]
+    places = {delivery.job_id(Parcel(key=key, type="order", queue="orders")): key for key in keys}
+    assert [places[job] for job in waiting] == keys, "in the order in which they were asked for"
+
+
+def test_batches_before_one_that_cannot_be_journaled_are_delivered(
+    journal: Journal, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = Slow(redis, lambda: True)
+    entry = producer_of(journal, delivery)
+    write, calls = journal.write, []
+
+    def away() -> AbstractContextManager[Connection]:
+        calls.append(1)
+        if len(calls) == 2:
+            raise StoreUnavailableError("journal: away")
+        return write()
+
+    monkeypatch.setattr(journal, "write", away)
+    with pytest.raises(StoreUnavailableError, match="away"):
+        entry.submit_many([order(f"k-{number}") for number in range(3 * MAX_BATCH)])
+    assert len(rows(journal)) == MAX_BATCH
+    assert delivery.depth("orders") == MAX_BATCH
 
 
 def test_rows_are_written_in_the_order_of_their_keys(tmp_path: Path, redis: Redis) -> None:
