@@ -179,7 +179,14 @@ class Contestant:
     def _start_sink(self) -> str:
         port_file, count_file = self.folder / "port", self.folder / "count"
         self._tally = Tally(count_file)
-        command = [sys.executable, "-m", "bench.throughput.sink", str(port_file), str(count_file)]
+        command = [
+            sys.executable,
+            "-m",
+            "bench.throughput.sink",
+            str(port_file),
+            str(count_file),
+            str(self.entry.answer_ms),
+        ]
         self._sink = subprocess.Popen(command, cwd=ROOT)
         return str(self._wait(lambda: port_file.exists() and port_file.read_text(encoding="ascii"), "have its sink"))
 

@@ -36,11 +36,13 @@ class Entry:
     workers: int
     books: bool = False
     """Whether one more process works on the book queues: then an order counts when it is booked."""
+    answer_ms: int = 0
+    """After how many milliseconds the exchange answers."""
 
     @property
     def name(self) -> str:
         """How results name it."""
-        return f"{self.kind.letter}{self.workers}{'-booked' if self.books else ''}"
+        return f"{self.kind.letter}{self.workers}{'-booked' if self.books else ''}{'-far' if self.answer_ms else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,8 @@ _CELERY: Final = (
 )  # fmt: skip
 _HUEY: Final = ("{bin}/huey_consumer", "bench.throughput.on_huey.huey", "-w", "1", "-q")
 _DBOS: Final = ("{bin}/python", "-m", "bench.throughput.on_dbos")
-_OURS: Final = ("{bin}/fillonce", "worker", "orders", "--threads", "2")
+_OURS: Final = ("{bin}/fillonce", "worker", "orders")
+_THREADED: Final = (*_OURS, "--threads", "2")
 
 STOCK: Final = Kind(letter="a", name="RQ SimpleWorker", module="rq", command=_SIMPLE)
 FORKING: Final = Kind(letter="b", name="RQ Worker (forks)", module="rq", command=(*_RQ, "bench"), share=0.3)
@@ -82,6 +85,14 @@ ON_SQLITE: Final = Kind(
 ON_POSTGRES: Final = Kind(
     letter="h", name="fillonce on PostgreSQL", module="fillonce", command=_OURS, database="PostgreSQL", is_ours=True
 )
+THREADS_ON_SQLITE: Final = Kind(
+    letter="i", name="fillonce on SQLite, two threads", module="fillonce", command=_THREADED, database="SQLite",
+    is_ours=True,
+)  # fmt: skip
+THREADS_ON_POSTGRES: Final = Kind(
+    letter="j", name="fillonce on PostgreSQL, two threads", module="fillonce", command=_THREADED,
+    database="PostgreSQL", is_ours=True,
+)  # fmt: skip
 
 CORE: Final = (STOCK, ON_SQLITE, ON_POSTGRES, CELERY)
 """Those whose ratios matter most, one right after the other: what slows the machine then slows all of them."""
@@ -89,10 +100,17 @@ CORE: Final = (STOCK, ON_SQLITE, ON_POSTGRES, CELERY)
 _OTHERS: Final = (HUEY, POWERTOOLS, FORKING, DBOS)
 _ENQUEUED: Final = (STOCK, ON_SQLITE, ON_POSTGRES)
 _OURS_BOTH: Final = (ON_SQLITE, ON_POSTGRES)
+_WITH_THREADS: Final = (THREADS_ON_SQLITE, THREADS_ON_POSTGRES)
+_FAR: Final = (STOCK, ON_SQLITE, CELERY, *_WITH_THREADS)
+
+FAR_MS: Final = 10
+"""How long an exchange far away takes; Binance takes 5 to 50."""
 
 ENTRIES: Final = (
     *(Entry(kind=kind, workers=1) for kind in CORE),
+    *(Entry(kind=kind, workers=1) for kind in _WITH_THREADS),
     *(Entry(kind=kind, workers=2) for kind in CORE),
+    *(Entry(kind=kind, workers=1, answer_ms=FAR_MS) for kind in _FAR),
     *(Entry(kind=kind, workers=1) for kind in _OTHERS),
     *(Entry(kind=kind, workers=1, books=True) for kind in _OURS_BOTH),
     *(Entry(kind=kind, workers=0) for kind in _ENQUEUED),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bench.throughput import targets
-from bench.throughput.plan import Entry, Kind
+from bench.throughput.plan import FAR_MS, Entry, Kind
 from bench.throughput.results import Results, Spread, spread
 
 Table = tuple[str, tuple[str, ...], list[list[str]]]
@@ -14,6 +14,7 @@ ONE_HEAD: Final = (
     "", "queue", "jobs/s", "x (a)", "x (c)", "CPU ms of the worker", "CPU ms of Redis, PostgreSQL",
     "Redis commands", "round trips", "commits", "booked, orders/s",
 )  # fmt: skip
+FAR_HEAD: Final = ("", "queue", "jobs/s", "x (a)", "x (c)")
 TWO_HEAD: Final = ("", "queue", "jobs/s", "x (a)", "x (c)", "CPU ms of the workers")
 DELAY_HEAD: Final = ("", "queue", "20/s p50", "p99", "of it the call, p50", "100/s p50", "p99")
 ENQUEUE_HEAD: Final = ("", "queue", "one by one", "in batches")
@@ -28,6 +29,10 @@ def tables(entries: Sequence[Entry], results: Results) -> list[Table]:
         (
             "One worker process", ONE_HEAD,
             [_one(kind, results) for kind in every if any(results.runs.get(f"{kind.letter}1", []))],
+        ),
+        (
+            f"One worker process, of an exchange that answers after {FAR_MS} ms", FAR_HEAD,
+            [_first(kind, results, "1-far") for kind in every if any(results.runs.get(f"{kind.letter}1-far", []))],
         ),
         (
             "Two worker processes", TWO_HEAD,
@@ -49,7 +54,7 @@ def _one(kind: Kind, results: Results) -> list[str]:
     name = f"{kind.letter}1"
     booked = spread(results.booked_per_s.get(f"{name}-booked", []))
     return [
-        *_first(kind, results, name),
+        *_first(kind, results, "1"),
         _number(results.median(name, "cpu_ms_per_job"), 2),
         _number(results.median(name, "server_cpu_ms_per_job"), 2),
         _number(results.median(name, "commands_per_job"), 1),
@@ -61,14 +66,14 @@ def _one(kind: Kind, results: Results) -> list[str]:
 
 def _two(kind: Kind, results: Results) -> list[str]:
     name = f"{kind.letter}2"
-    return [*_first(kind, results, name), _number(results.median(name, "cpu_ms_per_job"), 2)]
+    return [*_first(kind, results, "2"), _number(results.median(name, "cpu_ms_per_job"), 2)]
 
 
-def _first(kind: Kind, results: Results, name: str) -> list[str]:
-    workers = name[-1]
+def _first(kind: Kind, results: Results, how: str) -> list[str]:
+    name = f"{kind.letter}{how}"
     return [
         kind.letter, kind.name, _number(results.median(name, "jobs_per_s"), 0),
-        _ratio(results.ratio(name, f"a{workers}")), _ratio(results.ratio(name, f"c{workers}")),
+        _ratio(results.ratio(name, f"a{how}")), _ratio(results.ratio(name, f"c{how}")),
     ]  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 It speaks just enough of Binance's futures interface that an unguarded POST and our whole chain can be measured against
 the same server: orders, the queries that opening an account asks, and an order's trades. Nothing is checked or kept on
-disk: what is measured is the client. `python -m bench.throughput.sink PORT-FILE COUNT-FILE` serves until it is killed.
+disk: what is measured is the client. `python -m bench.throughput.sink PORT-FILE COUNT-FILE MS` serves until it is
+killed, and answers an order after so many milliseconds.
 """
 
 import asyncio
@@ -94,8 +95,9 @@ class Sink:
 
 
 class _Protocol(asyncio.Protocol):
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, answer_s: float) -> None:
         self._sink = sink
+        self._answer_s = answer_s
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
 
@@ -113,22 +115,25 @@ class _Protocol(asyncio.Protocol):
             body, self._buffer = self._buffer[end + 4 : end + 4 + length], self._buffer[end + 4 + length :]
             method, target, _ = head.split(" ", 2)
             told = json.dumps(self._sink.answer(method, target, body)).encode()
+            answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(told)
+            answer += told
             assert self._transport is not None
-            self._transport.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(told), told)
-            )
+            if self._answer_s and method == "POST":
+                asyncio.get_running_loop().call_later(self._answer_s, self._transport.write, answer)
+            else:
+                self._transport.write(answer)
 
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def _serve(port_file: Path, count_file: Path) -> None:
+async def _serve(port_file: Path, count_file: Path, answer_s: float) -> None:
     sink = Sink(Tally(count_file))
-    server = await asyncio.get_running_loop().create_server(lambda: _Protocol(sink), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(lambda: _Protocol(sink, answer_s), "127.0.0.1", 0)
     port_file.write_text(str(server.sockets[0].getsockname()[1]), encoding="ascii")  # noqa: ASYNC240 - once, before serving
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1]), Path(sys.argv[2])))
+    asyncio.run(_serve(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) / 1000))
