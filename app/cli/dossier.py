@@ -44,7 +44,7 @@ def collect(connection: Connection, key: str) -> dict[str, Any]:
         **{name: value for name, value in _timed(rest).items() if name not in summary(row)},
         "intent": json.loads(row.content),
         "attempts": row.attempt,
-        "dispatches": [_attempt(asdict(attempt)) for attempt in tried],
+        "dispatches": [_attempt(attempt._asdict()) for attempt in tried],
         "proofs": [_timed(proof) for proof in [*old["proofs"], *attempts.proofs_of(connection, key)]],
         "fills": [_timed(fill) for fill in fills],
         "postings": _postings(connection, key, fills),

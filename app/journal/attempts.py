@@ -14,10 +14,8 @@ from app.journal.rows import AttemptRow, IntentRow, attempt_row
 from app.journal.tallies import Tally
 
 _A = schema.attempts
-_NAMES = tuple(column.name for column in _A.c)
 _OF_INTENT = Prepared(select(_A).where(_A.c.key == bindparam("key")).order_by(_A.c.attempt))
-_FIELDS = tuple(AttemptRow.__dataclass_fields__)
-_INSERT = Prepared(_A.insert().values({name: bindparam(name) for name in _FIELDS}))
+_INSERT = Prepared(_A.insert().values({name: bindparam(name) for name in AttemptRow._fields}))
 MAX_ANSWER = 500
 ABSENT = "ABSENT"
 """The outcome of an attempt that reconcile has proven not executed."""
@@ -28,7 +26,7 @@ REOPENED = "attempts_reopened"
 
 def insertion(attempt: AttemptRow) -> Bound:
     """Return the statement that writes a new attempt. A second one of the same number fails in the database."""
-    return Bound(_INSERT, {name: getattr(attempt, name) for name in _FIELDS})
+    return Bound(_INSERT, attempt._asdict())
 
 
 def tally(connection: Connection, row: IntentRow, attempt: AttemptRow) -> None:
@@ -46,7 +44,7 @@ def is_first_proof(connection: Connection, *, key: str, order_id: int) -> bool:
 
 def of_intent(connection: Connection, key: str) -> list[AttemptRow]:
     """Return the attempts of an intent in their order."""
-    return [attempt_row(dict(zip(_NAMES, row, strict=True))) for row in _OF_INTENT.rows(connection, key=key)]
+    return [AttemptRow._make(row) for row in _OF_INTENT.rows(connection, key=key)]
 
 
 def open_of_owner(connection: Connection, owner: str) -> list[AttemptRow]:

@@ -2,8 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -15,9 +14,8 @@ from app.journal.prepared import Prepared
 from app.journal.sql import insert_ignore
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Meta:
-    """The one row of `journal_meta`."""
+class Meta(NamedTuple):
+    """The one row of `journal_meta`: a tuple, since every order reads it twice."""
 
     installation: str
     account: str
@@ -30,9 +28,9 @@ class Meta:
     restored_at_ms: int | None
 
 
-COLUMNS: Final = [schema.journal_meta.c[name] for name in Meta.__dataclass_fields__]
+COLUMNS: Final = [schema.journal_meta.c[name] for name in Meta._fields]
 _READ = Prepared(select(*COLUMNS))
-SHARED: Final = Prepared(select(*COLUMNS).with_for_update(read=True))
+_SHARED: Final = Prepared(select(*COLUMNS).with_for_update(read=True))
 
 
 def claim(journal: Journal, *, account: str, mode: str, now_ms: int) -> Meta:
@@ -62,7 +60,7 @@ def load(connection: Connection, *, share: bool = False) -> Meta:
     Raises:
         WrongInstallationError: the journal has none.
     """
-    found = (SHARED if share else _READ).rows(connection)
+    found = (_SHARED if share else _READ).rows(connection)
     return stamp_from(found)
 
 
@@ -74,7 +72,7 @@ def stamp_from(found: Sequence[Sequence[Any]]) -> Meta:
     """
     if not found:
         raise WrongInstallationError("this journal has no stamp: open it with `claim` first")
-    return Meta(**dict(zip(Meta.__dataclass_fields__, found[0], strict=True)))
+    return Meta._make(found[0])
 
 
 def raise_fence(connection: Connection, fence: int) -> Fence:

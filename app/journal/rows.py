@@ -1,7 +1,6 @@
 """Rows of the journal as values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
@@ -58,9 +57,11 @@ class IntentRow(NamedTuple):
         return job_type_of(self.type, self.venue)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRow:
-    """One try to dispatch. `outcome`: None while nobody knows, else its answer's certainty, or ABSENT by evidence."""
+class AttemptRow(NamedTuple):
+    """One try to dispatch. `outcome`: None while nobody knows, else its answer's certainty, or ABSENT by evidence.
+
+    The fields are the columns, in their order.
+    """
 
     key: str
     attempt: int
@@ -110,4 +111,4 @@ _VENUES: Final = {venue.value: venue for venue in Venue}
 
 def attempt_row(row: Mapping[str, Any]) -> AttemptRow:
     """Return the typed form of a database row."""
-    return AttemptRow(**dict(row))
+    return AttemptRow(**row)

@@ -69,7 +69,7 @@ def attempt(key: str, number: int, **changes: object) -> dict[str, object]:
         config_hash="c",
         dispatched_at_ms=10_000,
     )
-    return {**{name: getattr(row, name) for name in AttemptRow.__dataclass_fields__}, **changes}
+    return {**row._asdict(), **changes}
 
 
 def test_migrations_make_exactly_the_tables_that_the_code_declares(empty_database_url: str) -> None:
@@ -321,6 +321,7 @@ def test_commit_that_was_answered_is_on_disk(journal: Journal) -> None:
 def test_fields_of_a_row_are_the_columns_in_their_order() -> None:
     """Rows are made of values by their place alone."""
     assert IntentRow._fields == intents.COLUMNS
+    assert AttemptRow._fields == tuple(column.name for column in schema.attempts.c)
 
 
 _ADD: Prepared = Prepared(

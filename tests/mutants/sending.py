@@ -112,9 +112,8 @@ MUTANTS: Final = (
             Edit(
                 file=CONDITIONS,
                 old="kill.denied_at_dispatch(standing.stamp, ",
-                new='kill.denied_at_dispatch(replace(standing.stamp, kill_state="RUN"), ',
+                new='kill.denied_at_dispatch(standing.stamp._replace(kill_state="RUN"), ',
             ),
-            Edit(file=CONDITIONS, old="import dataclass\n", new="import dataclass, replace\n"),
         ),
     ),
     Mutant(
