@@ -5,20 +5,24 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, String, bindparam, exists, literal, literal_column, or_, select, true
+from sqlalchemy import Connection, String, bindparam, exists, literal, literal_column, or_, select, text, true
 
 from app.job_safety.errors import InvariantViolatedError
 from app.job_safety.state import SENDABLE, IntentState
 from app.journal import meta, schema
-from app.journal.intents import COLUMNS, rows_from, unknown
+from app.journal.intents import COLUMNS, unknown
 from app.journal.meta import Meta
 from app.journal.prepared import Bound, Prepared, rows_of
-from app.journal.rows import IntentRow
+from app.journal.rows import IntentRow, intent_row
 
 _T = schema.intents
 _P = schema.proofs
-_BOTH = Prepared(select(*_T.c, *meta.COLUMNS).join(schema.journal_meta, true()).where(_T.c.key == bindparam("key")))
-_LOCKED = Prepared(select(_T).where(_T.c.key == bindparam("key")).with_for_update())
+_WITH_STAMP = select(*_T.c, *meta.COLUMNS).join(schema.journal_meta, true()).where(_T.c.key == bindparam("key"))
+_LOOK = Prepared(_WITH_STAMP)
+# PostgreSQL locks in the order of the clauses, and returns what it had to wait for as it was left.
+_HOLD = Prepared(
+    _WITH_STAMP.with_for_update(of=_T).suffix_with(text("FOR SHARE OF journal_meta"), dialect="postgresql")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +49,10 @@ def look(connection: Connection, key: str) -> tuple[IntentRow, Meta]:
         IntentNotFoundError: the journal does not know the key.
         InvariantViolatedError: it is archived, and its row says that it may be sent: somebody has changed that.
     """
-    found = _BOTH.rows(connection, key=key)
-    if not found:
-        raise unknown(key)
-    values = found[0]
-    row = rows_from([values[: len(COLUMNS)]])[0]
+    row, stamp = _with_stamp(key, _LOOK.rows(connection, key=key))
     if not row.content and row.state in SENDABLE:
         raise InvariantViolatedError(f"{key} is archived, and must not be sent")
-    return row, meta.stamp_from([values[len(COLUMNS) :]])
+    return row, stamp
 
 
 def hold(connection: Connection, key: str, *, closing: Sequence[IntentState]) -> Standing:
@@ -68,16 +68,18 @@ def hold(connection: Connection, key: str, *, closing: Sequence[IntentState]) ->
     """
     # The row first: proofs are written under its lock, and none is missed by whoever reads them behind it. Then the
     # stamp, whose lock may be waited for; what else decides is read as it stands after that.
-    rows, stamps, told = rows_of(
-        connection, Bound(_LOCKED, {"key": key}), Bound(meta.SHARED, {}), Bound(_facts(tuple(closing)), {"key": key})
-    )
-    if not rows:
-        raise unknown(key)
-    stamp = meta.stamp_from(stamps)
+    held, told = rows_of(connection, Bound(_HOLD, {"key": key}), Bound(_facts(tuple(closing)), {"key": key}))
+    row, stamp = _with_stamp(key, held)
     has_proof, closed_by = told[0]
-    row = rows_from(rows)[0]
     # What is archived is over, and its proofs are in the archive: it bars a dispatch as they would.
     return Standing(row=row, stamp=stamp, has_proof=bool(has_proof) or not row.content, closed_by=closed_by)
+
+
+def _with_stamp(key: str, found: Sequence[tuple[Any, ...]]) -> tuple[IntentRow, Meta]:
+    if not found:
+        raise unknown(key)
+    values = found[0]
+    return intent_row(values[: len(COLUMNS)]), meta.stamp_from([values[len(COLUMNS) :]])
 
 
 @cache

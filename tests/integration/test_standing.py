@@ -9,13 +9,16 @@ import pytest
 from sqlalchemy import text
 
 from app.job_safety.errors import StoreUnavailableError
+from app.job_safety.kill_switch import KillSource, KillState
 from app.job_safety.state import IntentState
 from app.journal import intents, kill_latches, meta, migrate, standing
 from app.journal.engine import Journal
 from app.journal.intents import NewIntent
+from app.journal.kill_latches import Change
 from app.journal.standing import Standing
 
 CLOSING = (IntentState.QUARANTINED,)
+HALT = Change(source=KillSource.OPERATOR, state=KillState.HALT, actor="a person", reason="a test", config_hash="c")
 
 
 @pytest.fixture
@@ -83,6 +86,30 @@ def test_order_that_was_quarantined_while_the_stamp_was_waited_for_closes_the_sy
             assert intents.move(third, intents.load(third, "b"), IntentState.QUARANTINED, now_ms=2)
     waiting.join()
     assert held[0].closed_by == "b"
+
+
+def test_what_was_waited_for_is_told_as_it_was_left(journal: Journal, postgres_url: str) -> None:
+    """Both locks are taken by one statement, whose view of the tables is older than what it waits for."""
+    with journal.write() as connection:
+        intents.insert(connection, [new("a")])
+    held: list[Standing] = []
+
+    def hold() -> None:
+        with contextlib.closing(Journal(postgres_url)) as other, other.write() as connection:
+            held.append(standing.hold(connection, "a", closing=CLOSING))
+
+    waiting = threading.Thread(target=hold)
+    with journal.write() as connection:
+        row = intents.load(connection, "a", lock=True)
+        waiting.start()
+        deadline_s = time.monotonic() + 60
+        while not is_anybody_waiting(postgres_url):
+            assert time.monotonic() < deadline_s, "nobody waits for the row"
+        assert intents.touch(connection, row, now_ms=2, cancel_requested=True)
+        kill_latches.change(connection, HALT, now_ms=2)
+    waiting.join()
+    assert held[0].row.cancel_requested
+    assert (held[0].stamp.kill_state, held[0].stamp.kill_epoch) == ("HALT", 1)
 
 
 def is_anybody_waiting(url: str) -> bool:
