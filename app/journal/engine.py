@@ -60,7 +60,7 @@ class Journal:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine: Engine | None = None
         self._pid = 0
-        self._lock = FileLock(Path(f"{self.url.database}.lock")) if self.is_sqlite else None
+        self._lock = FileLock(f"{self.url.database}.lock") if self.is_sqlite else None
         self._kept: deque[Connection] = deque()
         self._looking: deque[Connection] = deque()
         self._parents: list[deque[Connection]] = []
@@ -78,26 +78,22 @@ class Journal:
             self._pid = os.getpid()
         return self._engine
 
-    @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
-        """Yield a connection in a write transaction; commits when the block ends, durable when this returns.
+    def write(self) -> contextlib.AbstractContextManager[Connection]:
+        """Lend a connection in a write transaction; commits when the block ends, durable when that returns.
 
         Raises:
             StoreUnavailableError: the database cannot be reached, is locked for too long, or the answer of the commit
                 was lost: such a commit counts as not won.
         """
-        with self._alone(), self._lent(_BEGIN_IMMEDIATE) as connection:
-            yield connection
+        return self._lent(_BEGIN_IMMEDIATE, self._lock)
 
-    @contextlib.contextmanager
-    def read(self) -> Iterator[Connection]:
-        """Yield a connection for reading: a consistent view on SQLite, statement by statement on PostgreSQL.
+    def read(self) -> contextlib.AbstractContextManager[Connection]:
+        """Lend a connection for reading: a consistent view on SQLite, statement by statement on PostgreSQL.
 
         Raises:
             StoreUnavailableError: the database cannot be reached.
         """
-        with self._lent(_BEGIN) as connection:
-            yield connection
+        return self._lent(_BEGIN)
 
     @contextlib.contextmanager
     def moment(self) -> Iterator[Connection]:
@@ -111,27 +107,24 @@ class Journal:
                 connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             yield connection
 
-    @contextlib.contextmanager
-    def look(self) -> Iterator[Connection]:
-        """Yield a connection for single prepared statements, each a view of its own: begins no transaction at all.
+    def look(self) -> contextlib.AbstractContextManager[Connection]:
+        """Lend a connection for single prepared statements, each a view of its own: begins no transaction at all.
 
         On PostgreSQL that saves two round trips.
 
         Raises:
             StoreUnavailableError: the database cannot be reached.
         """
-        with self._lent(None) as connection:
-            yield connection
-            if connection.in_transaction():
-                raise InvariantViolatedError("a statement under `look` was not a prepared one, and began a transaction")
+        return self._lent(None)
 
     @contextlib.contextmanager
-    def _lent(self, begin: Prepared | None) -> Iterator[Connection]:
+    def _lent(self, begin: Prepared | None, lock: "FileLock | None" = None) -> Iterator[Connection]:
         """Lend a connection in a transaction, or without one. If anything fails under it, it is not lent again."""
-        engine = self.engine
-        # SQLite's driver begins no transaction by itself; psycopg does with whatever it is given, unless it is told.
-        kept = self._kept if begin is not None or self.is_sqlite else self._looking
+        held = None if lock is None else lock.take()
         try:
+            engine = self.engine
+            # SQLite's driver begins no transaction by itself; psycopg does with whatever it is given, unless told.
+            kept = self._kept if begin is not None or self.is_sqlite else self._looking
             try:
                 connection = kept.pop()
             except IndexError:
@@ -143,6 +136,8 @@ class Journal:
                 yield connection
                 if begin is not None:
                     self._commit(connection, driver)
+                else:
+                    _check_that_none_began(connection)
             except BaseException:
                 connection.close()  # which rolls back
                 raise
@@ -150,6 +145,9 @@ class Journal:
             if not _is_absence(error):
                 raise
             raise StoreUnavailableError(f"journal: {error.orig}") from error
+        finally:
+            if held is not None:
+                os.close(held)
         if len(kept) < KEPT:
             kept.append(connection)
         else:
@@ -174,9 +172,6 @@ class Journal:
     def _is_lost(self, driver: Any) -> bool:
         return not driver.in_transaction if self.is_sqlite else driver.pgconn.transaction_status == _FAILED
 
-    def _alone(self) -> contextlib.AbstractContextManager[None]:
-        return self._lock.hold() if self._lock is not None else contextlib.nullcontext()
-
     def close(self) -> None:
         """Give all connections back."""
         if self._engine is not None and self._pid == os.getpid():
@@ -193,37 +188,38 @@ class FileLock:
     The kernel drops the lock when its holder dies.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
 
-    @contextlib.contextmanager
-    def hold(self) -> Iterator[None]:
-        """Be the only writer, among processes and threads, until the block ends.
+    def take(self) -> int:
+        """Be the only writer, among processes and threads, until the descriptor that this returns is closed.
 
         Raises:
             StoreUnavailableError: another one held it for `LOCK_TIMEOUT_S`.
         """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            self._take(descriptor)
-            yield
-        finally:
+            _lock(descriptor)
+        except BaseException:
             os.close(descriptor)
+            raise
+        return descriptor
 
-    def _take(self, descriptor: int) -> None:
-        deadline = time.monotonic() + LOCK_TIMEOUT_S
-        pause_s = 0.0001
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StoreUnavailableError(f"another process held the journal for {LOCK_TIMEOUT_S} s") from None
-                time.sleep(pause_s)
-                # Others hold it for a millisecond or two: whoever doubled its pauses would be late by as much.
-                pause_s = min(pause_s * 1.25, 0.002)
-            else:
-                return
+
+def _lock(descriptor: int) -> None:
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    pause_s = 0.0001
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise StoreUnavailableError(f"another process held the journal for {LOCK_TIMEOUT_S} s") from None
+            time.sleep(pause_s)
+            # Others hold it for a millisecond or two: whoever doubled its pauses would be late by as much.
+            pause_s = min(pause_s * 1.25, 0.002)
+        else:
+            return
 
 
 def _connected(engine: Engine, *, is_automatic: bool) -> Connection:
@@ -231,6 +227,11 @@ def _connected(engine: Engine, *, is_automatic: bool) -> Connection:
     if is_automatic and engine.dialect.name == "postgresql":
         return connection.execution_options(isolation_level="AUTOCOMMIT")
     return connection
+
+
+def _check_that_none_began(connection: Connection) -> None:
+    if connection.in_transaction():
+        raise InvariantViolatedError("a statement under `look` was not a prepared one, and began a transaction")
 
 
 def _is_absence(error: DBAPIError) -> bool:

@@ -4,7 +4,6 @@ Building and looking up a Core statement costs more than SQLite takes to run it.
 Schema, types and dialects stay SQLAlchemy's; only the way through its execution layer is left out.
 """
 
-import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -60,6 +59,8 @@ class Bound(NamedTuple):
 
 def rows_of(connection: Connection, *several: Bound) -> list[list[tuple[Any, ...]]]:
     """Run all in their order, in one round trip where there are round trips; return what each yields."""
+    if connection.dialect.name != "postgresql":
+        return [prepared.rows(connection, **parameters) for prepared, parameters in several]
     ran = _run(connection, several)
     typed = [compiled.typed(cursor) for compiled, cursor in ran]
     for _, cursor in ran:
@@ -106,10 +107,10 @@ def execute(connection: Connection, text: str, bound: Sequence[object] | Mapping
 
 
 def _run(connection: Connection, several: Sequence[Bound]) -> "list[tuple[Compiled, Any]]":
-    pipeline = getattr(connection.connection.driver_connection, "pipeline", contextlib.nullcontext)
+    driver: Any = connection.connection.driver_connection
     ran: list[tuple[Compiled, Any]] = []
     try:
-        with pipeline():  # psycopg's: what fails in it is raised at its end
+        with driver.pipeline():  # what fails in it is raised at its end
             for prepared, parameters in several:
                 compiled = prepared.compiled(connection)
                 ran.append((compiled, compiled.run(connection, parameters)))
