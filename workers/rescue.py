@@ -24,7 +24,7 @@ def rescue(installation: Installation, owner: str) -> list[str]:
     """
     burial = installation.delivery.bury_worker(owner)
     with installation.journal.read() as connection:
-        keys = [attempt.key for attempt in attempts.open_of_owner(connection, owner)]
+        keys = [key for who, key in attempts.open_by_owner(connection) if who == owner]
         rows = [intents.load(connection, key) for key in dict.fromkeys(keys)]
     parcels = _distinct([*burial.parcels, *(parcel_of(row) for row in rows if row.state not in TERMINAL_STATES)])
     if not parcels:

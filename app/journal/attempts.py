@@ -3,18 +3,25 @@
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, select, update
+from sqlalchemy import Connection, and_, bindparam, literal, or_, select, update
 
 from app.job_safety.outcome import ExchangeOrder, Failure
+from app.job_safety.state import DOUBTFUL
 from app.journal import audit, schema, sql, tallies
 from app.journal.prepared import Bound, Prepared, counts_of
-from app.journal.rows import AttemptRow, IntentRow, attempt_row
+from app.journal.rows import AttemptRow, IntentRow
 from app.journal.tallies import Tally
 
 _A = schema.attempts
 _OF_INTENT = Prepared(select(_A).where(_A.c.key == bindparam("key")).order_by(_A.c.attempt))
+_I = schema.intents
+_OPEN = Prepared(
+    select(_A.c.owner, _A.c.key)
+    .join(_I, _I.c.key == _A.c.key)
+    .where(or_(*(_I.c.state == literal(state.value) for state in sorted(DOUBTFUL))), _A.c.outcome.is_(None))
+)
 _INSERT = Prepared(_A.insert().values({name: bindparam(name) for name in AttemptRow._fields}))
 MAX_ANSWER = 500
 ABSENT = "ABSENT"
@@ -47,10 +54,12 @@ def of_intent(connection: Connection, key: str) -> list[AttemptRow]:
     return [AttemptRow._make(row) for row in _OF_INTENT.rows(connection, key=key)]
 
 
-def open_of_owner(connection: Connection, owner: str) -> list[AttemptRow]:
-    """Return the attempts whose outcome is open and whose owner is `owner`."""
-    query = select(_A).where(_A.c.owner == owner, _A.c.outcome.is_(None))
-    return [attempt_row(cast("Mapping[str, Any]", row)) for row in connection.execute(query).mappings()]
+def open_by_owner(connection: Connection) -> list[tuple[str, str]]:
+    """Return owner and intent of every attempt that nobody knows the outcome of, and whose intent waits for it.
+
+    By the states of intents, of which few are in doubt: an index of open attempts would be written twice per order.
+    """
+    return [(owner, key) for owner, key in _OPEN.rows(connection)]
 
 
 def settle(
@@ -140,12 +149,7 @@ def keep_evidence(connection: Connection, *, key: str, attempt: int, evidence: M
 
 def venue_left_unknown(connection: Connection, *, venue: str, since_ms: int) -> bool:
     """Return whether an answer of `venue` left an attempt unknown since `since_ms`; our own crashes do not count."""
-    intents = schema.intents
-    query = (
-        select(_A.c.key)
-        .join(intents, intents.c.key == _A.c.key)
-        .where(_A.c.unknown_at_ms >= since_ms, intents.c.venue == venue)
-    )
+    query = select(_A.c.key).join(_I, _I.c.key == _A.c.key).where(_A.c.unknown_at_ms >= since_ms, _I.c.venue == venue)
     return connection.execute(query.limit(1)).first() is not None
 
 

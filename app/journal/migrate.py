@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 from app.job_safety.errors import TerminalError
 from app.journal.engine import Journal
 
-HEAD: Final = "0006"
+HEAD: Final = "0007"
 """The newest revision. A process that finds it does not even load the migration machinery."""
 
 _LOCK: Final = 0x66696C6D

@@ -171,7 +171,12 @@ attempts = Table(
     Column("evidence", Text),
     # The row of the audit trail that seals it as it stands; NULL: not settled, or not sealed yet.
     Column("seal", BigInteger),
-    Index("attempts_unknown", "unknown_at_ms"),
+    Index(
+        "attempts_unknown",
+        "unknown_at_ms",
+        sqlite_where=text("unknown_at_ms IS NOT NULL"),
+        postgresql_where=text("unknown_at_ms IS NOT NULL"),
+    ),
     Index("attempts_by_time", "dispatched_at_ms", "key", "attempt"),
     Index(
         "attempts_retried",
@@ -179,7 +184,6 @@ attempts = Table(
         sqlite_where=text("attempt > 1"),
         postgresql_where=text("attempt > 1"),
     ),
-    Index("attempts_open", "owner", sqlite_where=text("outcome IS NULL"), postgresql_where=text("outcome IS NULL")),
     # Holds nothing that is open: the transaction that dispatches does not touch it.
     Index(
         "attempts_unsealed",

@@ -453,6 +453,7 @@ def test_attempts_from_before_there_were_seals_are_sealed_like_new_ones(journal:
         connection.execute(text("ALTER TABLE attempts DROP COLUMN seal"))
         connection.execute(text("DROP TABLE attempt_seals"))
         connection.execute(text("DROP TABLE archive"))
+        connection.execute(text("CREATE INDEX attempts_open ON attempts (owner)"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0004'"))
     assert migrate.upgrade(journal) is True
     assert verified(journal).unsealed == 7

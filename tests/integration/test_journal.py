@@ -8,9 +8,10 @@ from decimal import Decimal
 
 import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, bindparam, insert, select, text, update
+from sqlalchemy import Connection, bindparam, insert, inspect, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from app.job_safety.errors import (
@@ -20,7 +21,7 @@ from app.job_safety.errors import (
     WrongInstallationError,
 )
 from app.job_safety.state import IntentState
-from app.journal import audit, followups, intents, meta, migrate, restore, schema
+from app.journal import attempts, audit, followups, intents, meta, migrate, restore, schema
 from app.journal.engine import Journal
 from app.journal.fence import unpack
 from app.journal.followups import Followup
@@ -84,6 +85,28 @@ def test_migrations_make_exactly_the_tables_that_the_code_declares(empty_databas
 
 def test_upgrading_twice_does_nothing_the_second_time(journal: Journal) -> None:
     assert migrate.upgrade(journal) is False
+
+
+def test_journal_with_rows_in_it_gets_the_indexes_of_today(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(empty_database_url)
+    with monkeypatch.context() as before:
+        upgrade = command.upgrade
+        before.setattr(command, "upgrade", lambda config, _: upgrade(config, "0006"))
+        migrate.upgrade(journal)
+    with journal.write() as connection:
+        intents.insert(connection, [new("a"), new("b")])
+        row = intents.load(connection, "a")
+        assert intents.move(connection, row, IntentState.DISPATCHED, now_ms=1, attempt=1)
+        connection.execute(schema.attempts.insert().values(**attempt("a", 1)))
+    assert migrate.upgrade(journal) is True
+    with journal.read() as connection:
+        assert attempts.open_by_owner(connection) == [("w1", "a")]
+        names = {one["name"] for one in inspect(connection).get_indexes("attempts")}
+    journal.close()
+    assert "attempts_unknown" in names
+    assert "attempts_open" not in names
 
 
 def test_journal_of_a_newer_version_is_refused(journal: Journal) -> None:

@@ -33,7 +33,7 @@ PARTIAL = (
     "intents_by_parent",
     "intents_by_actual_order",
     "attempts_retried",
-    "attempts_open",
+    "attempts_unknown",
     "attempts_unsealed",
     "followups_due",
 )

@@ -8,7 +8,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import select
 
-from app.journal import schema
+from app.journal import attempts, schema
 from app.journal.engine import Journal
 
 
@@ -23,9 +23,8 @@ class Killer:
 
     def strike(self) -> bool:
         """Kill one worker whose request is on the wire; return whether there was one."""
-        table = schema.attempts.c
-        with self.journal.read() as connection:
-            found = connection.execute(select(table.owner, table.key).where(table.outcome.is_(None))).all()
+        with self.journal.look() as connection:
+            found = attempts.open_by_owner(connection)
         for owner, key in found:
             if owner in self.dead:
                 continue
@@ -43,10 +42,10 @@ class Killer:
 
     def on_the_wire(self) -> int:
         """Return how many of the dead left their order's outcome open: it was journaled by somebody else."""
-        attempts = schema.attempts.c
+        table = schema.attempts.c
         with self.journal.read() as connection:
             rows = connection.execute(
-                select(attempts.settled_by).where(attempts.owner.in_(self.dead), attempts.key.in_(self.keys))
+                select(table.settled_by).where(table.owner.in_(self.dead), table.key.in_(self.keys))
             ).scalars()
             return sum(1 for settled_by in rows if settled_by not in {"dispatch", "own_answer", "own"})
 
