@@ -19,6 +19,7 @@ from app.job_safety.outcome import ExchangeOrder
 from app.job_safety.state import DOUBTFUL, LIVE, ON_EXCHANGE, TERMINAL_STATES, IntentState
 from app.journal import attempts, followups, intents, tallies
 from app.journal.followups import Followup
+from app.journal.intents import RETRIED_FROM
 from app.journal.prepared import Bound, counts_of
 from app.journal.rows import IntentRow
 from app.journal.tallies import Tally
@@ -44,22 +45,7 @@ class Adopted:
     parcels: Sequence[Parcel]
 
 
-class MovedMeanwhileError(InvariantViolatedError):
-    """The row is not as the caller knew it; what this transaction has written must not be kept.
-
-    Nobody sees it who has the row read under its lock.
-    """
-
-
-def adopt(
-    context: ExecutionContext,
-    connection: Connection,
-    *,
-    key: str,
-    order: ExchangeOrder,
-    source: str,
-    known: IntentRow | None = None,
-) -> Adopted:
+def adopt(context: ExecutionContext, connection: Connection, *, key: str, order: ExchangeOrder, source: str) -> Adopted:
     """Take what the exchange said of `order` into the journal, in the caller's transaction.
 
     Args:
@@ -68,29 +54,67 @@ def adopt(
         key: The intent whose client order id the order carries.
         order: What the exchange said.
         source: Who heard it: `dispatch`, `reconcile`, `follow`, `sweep`, …
-        known: The row as this process wrote it last, to spare reading it: it is compared as it is moved.
 
     Raises:
         IntentNotFoundError: the journal does not know the key.
-        MovedMeanwhileError: somebody has moved the row that was `known`: leave the transaction, and come without.
     """
     now_ms = context.clock.now_ms()
-    row = known or intents.load(connection, key, lock=True)
-    proof = attempts.proof(connection, key=key, order=order, source=source, before=row.state.value, now_ms=now_ms)
+    row = intents.load(connection, key, lock=True)
+    _alarm_if_odd(context, connection, row, order, source)
     if _is_second(row, order):
-        counts_of(connection, proof)
-        _alarm_if_odd(context, connection, row, order, source)
+        counts_of(connection, _proof(row, order, source, now_ms=now_ms))
         _tally_second(connection, row, order)
         # A second order under one id: the first keeps the row, and the sweep of trades books the other one too.
         return Adopted(row=row, parcels=[])
-    _alarm_if_odd(context, connection, row, order, source)
-    answer = f"{order.status} {order.executed_quantity}"
-    settled = attempts.settling(
-        key=key, attempt=row.attempt, outcome="ACCEPTED", by=source, now_ms=now_ms, answer=answer
-    )
-    ask = _question_of_fills(row, order, now_ms=now_ms)
-    also = [proof, settled, *([followups.addition(connection, ask, now_ms=now_ms)] if ask is not None else [])]
+    ask, also = _along(row, order, source, now_ms=now_ms)
     row, counts = _moved(context, connection, row, order, source=source, also=also, now_ms=now_ms)
+    return _adopted(row, ask, counts)
+
+
+def adopt_at_once(context: ExecutionContext, row: IntentRow, order: ExchangeOrder) -> Adopted | None:
+    """Take the plain answer to a first attempt into the journal, as `adopt` does, in a transaction of its own.
+
+    Args:
+        context: This process, the owner of the attempt.
+        row: As this process has moved it to DISPATCHED.
+        order: What the exchange said.
+
+    Returns:
+        What `adopt` does, or None, and nothing is written: somebody has moved the row, or there is more to be told and
+        counted than goes into one statement.
+
+    Raises:
+        StoreUnavailableError: as `Journal.write`.
+    """
+    after = _state_after(row, order)
+    if after is None or row.attempt >= RETRIED_FROM or _is_second(row, order) or _differences(row, order):
+        return None
+    now_ms = context.clock.now_ms()
+    ask, also = _along(row, order, "dispatch", now_ms=now_ms)
+    move, moved = intents.moving(row, after, now_ms=now_ms, **_columns(row, order, after, "dispatch", now_ms=now_ms))
+    counts = context.journal.at_once(move, *also)
+    if counts is None:
+        return None
+    _tell_if_finished(context, row, after)
+    return _adopted(moved, ask, counts)
+
+
+def _proof(row: IntentRow, order: ExchangeOrder, source: str, *, now_ms: int) -> Bound:
+    return attempts.proof(key=row.key, order=order, source=source, before=row.state.value, now_ms=now_ms)
+
+
+def _along(row: IntentRow, order: ExchangeOrder, source: str, *, now_ms: int) -> tuple[Followup | None, list[Bound]]:
+    """Return what is written along with the move: the proof, the attempt's outcome, and what asks for the fills."""
+    proof = _proof(row, order, source, now_ms=now_ms)
+    settled = attempts.settling(
+        key=row.key, attempt=row.attempt, outcome="ACCEPTED", by=source, now_ms=now_ms,
+        answer=f"{order.status} {order.executed_quantity}",
+    )  # fmt: skip
+    ask = _question_of_fills(row, order, now_ms=now_ms)
+    return ask, [proof, settled, *([followups.addition(ask, now_ms=now_ms)] if ask is not None else [])]
+
+
+def _adopted(row: IntentRow, ask: Followup | None, counts: Sequence[int]) -> Adopted:
     is_news = ask is not None and counts[-1] == 1
     return Adopted(row=row, parcels=[_parcel(ask)] if ask is not None and is_news else [])
 
@@ -113,14 +137,10 @@ def _moved(
             intents.touch(connection, row, now_ms=now_ms, actual_order_id=order.actual_order_id)
         counts = counts_of(connection, *also)
         return intents.load(connection, row.key), counts
-    changes = _columns(row, order, now_ms=now_ms)
-    if row.state not in ON_EXCHANGE:
-        changes["reason"] = None if source == "dispatch" else f"found at the exchange by {source}"
-    if after in TERMINAL_STATES and order.executed_quantity == 0:
-        changes["booked_at_ms"] = now_ms
+    changes = _columns(row, order, after, source, now_ms=now_ms)
     moved, counts = intents.move_with(connection, row, after, also, now_ms=now_ms, **changes)
     if moved is None:
-        raise MovedMeanwhileError(row.key)
+        raise InvariantViolatedError(f"{row.key}: moved by somebody else under its lock")
     _tell_if_finished(context, row, after)
     return moved, counts
 
@@ -156,7 +176,9 @@ def _state_after(row: IntentRow, order: ExchangeOrder) -> IntentState | None:
     return after
 
 
-def _columns(row: IntentRow, order: ExchangeOrder, *, now_ms: int) -> dict[str, object]:
+def _columns(
+    row: IntentRow, order: ExchangeOrder, after: IntentState, source: str, *, now_ms: int
+) -> dict[str, object]:
     columns: dict[str, object] = {
         "executed_quantity": order.executed_quantity,
         "average_price": order.average_price if order.average_price > 0 else row.average_price,
@@ -176,6 +198,10 @@ def _columns(row: IntentRow, order: ExchangeOrder, *, now_ms: int) -> dict[str, 
         columns["exchange_order_id"] = order.order_id
     if row.booked_at_ms is not None and order.executed_quantity > (row.executed_quantity or 0):
         columns["booked_at_ms"] = None
+    if row.state not in ON_EXCHANGE:
+        columns["reason"] = None if source == "dispatch" else f"found at the exchange by {source}"
+    if after in TERMINAL_STATES and order.executed_quantity == 0:
+        columns["booked_at_ms"] = now_ms
     return columns
 
 

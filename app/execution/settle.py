@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from app.delivery import Parcel
-from app.execution.adopt import MovedMeanwhileError, adopt
+from app.execution.adopt import adopt, adopt_at_once
 from app.execution.context import ExecutionContext
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.faults import FaultPoint
@@ -44,25 +44,23 @@ class Settled:
     parcels: Sequence[Parcel]
 
 
-def settle_accepted(context: ExecutionContext, attempt: AttemptRow, order: ExchangeOrder, known: IntentRow) -> Settled:
-    """Write that `attempt` was accepted, as `settle` does, onto a row that is still as it was dispatched; else by that.
+def settle_accepted(context: ExecutionContext, attempt: AttemptRow, order: ExchangeOrder, row: IntentRow) -> Settled:
+    """Write that `attempt` was accepted, as `settle` does: at once, if `row` is still as it was dispatched.
 
     Args:
         context: This process, the owner of the attempt.
         attempt: As it was dispatched.
         order: What the exchange said.
-        known: The row as this process moved it to DISPATCHED.
+        row: As this process moved it to DISPATCHED.
 
     Raises:
         StoreUnavailableError: as `settle`.
     """
-    try:
-        with context.journal.write() as connection:
-            context.faults.hit(FaultPoint.IN_SETTLE_TRANSACTION)
-            adopted = adopt(context, connection, key=attempt.key, order=order, source="dispatch", known=known)
-        return Settled(row=adopted.row, parcels=adopted.parcels)
-    except MovedMeanwhileError:
+    context.faults.hit(FaultPoint.IN_SETTLE_TRANSACTION)
+    adopted = adopt_at_once(context, row, order)
+    if adopted is None:
         return settle(context, attempt, Accepted(order=order))
+    return Settled(row=adopted.row, parcels=adopted.parcels)
 
 
 def settle(context: ExecutionContext, attempt: AttemptRow, outcome: Outcome, *, is_snooze: bool = False) -> Settled:

@@ -153,10 +153,9 @@ def venue_left_unknown(connection: Connection, *, venue: str, since_ms: int) -> 
     return connection.execute(query.limit(1)).first() is not None
 
 
-def proof(connection: Connection, *, key: str, order: ExchangeOrder, source: str, before: str, now_ms: int) -> Bound:
+def proof(*, key: str, order: ExchangeOrder, source: str, before: str, now_ms: int) -> Bound:
     """Return the statement that appends what the exchange said of an order of ours, if that is news."""
     return sql.insertion(
-        connection,
         schema.proofs,
         key=key,
         order_id=order.order_id,

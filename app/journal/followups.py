@@ -18,6 +18,7 @@ from app.journal.sql import insert_ignore, insertion
 ALERT: Final = "alert"
 """The one kind that no queue delivers: the keeper does, beside the work."""
 
+_JSON: Final = json.JSONEncoder(sort_keys=True)
 _F = schema.followups
 _NAMES = tuple(column.name for column in _F.c)
 _DUE = select(_F).where(_F.c.done_at_ms.is_(None), _F.c.run_at_ms <= bindparam("now_ms"))
@@ -43,19 +44,18 @@ class Followup:
 
 def add(connection: Connection, followup: Followup, *, now_ms: int) -> bool:
     """Write `followup` unless its key is known; return whether it is new."""
-    return counts_of(connection, addition(connection, followup, now_ms=now_ms)) == [1]
+    return counts_of(connection, addition(followup, now_ms=now_ms)) == [1]
 
 
-def addition(connection: Connection, followup: Followup, *, now_ms: int) -> Bound:
+def addition(followup: Followup, *, now_ms: int) -> Bound:
     """Return the statement that writes `followup` unless its key is known, to be run with others."""
     return insertion(
-        connection,
         schema.followups,
         key=followup.key,
         kind=followup.kind,
         queue=followup.queue,
         intent_key=followup.intent_key,
-        payload=json.dumps(dict(followup.payload), sort_keys=True),
+        payload=_JSON.encode(followup.payload),
         run_at_ms=followup.run_at_ms,
         tries=0,
         created_at_ms=now_ms,

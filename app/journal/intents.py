@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from operator import attrgetter
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, literal, literal_column, or_, select, update
 
@@ -178,16 +178,29 @@ def move_with(
     Raises:
         IllegalTransitionError: the state machine has no such move.
     """
+    statement, moved = moving(row, after, now_ms=now_ms, **changes)
+    touched, *counts = counts_of(connection, statement, *also)
+    if touched != 1:
+        return None, counts
+    _tally(connection, row, after, moved.attempt)
+    return moved, counts
+
+
+def moving(row: IntentRow, after: IntentState, *, now_ms: int, **changes: object) -> tuple[Bound, IntentRow]:
+    """Return the statement of `move_with`, to be run with others, and the row as it is once that has touched it.
+
+    What `move_with` counts besides is left to the caller; a first attempt that is taken by the exchange counts nothing.
+
+    Raises:
+        IllegalTransitionError: the state machine has no such move.
+    """
     advance(row.type, row.state, after)
     values: dict[str, object] = {"state": after.value, "updated_at_ms": now_ms, "rescues": 0, **changes}
     if after in TERMINAL_STATES:
         values.setdefault("finished_at_ms", now_ms)
         values.setdefault("run_at_ms", None)
-    moved, *counts = counts_of(connection, _compare_and_set(row, values), *also)
-    if moved != 1:
-        return None, counts
-    _tally(connection, row, after, cast("int", values.get("attempt", row.attempt)))
-    return row._replace(**{**values, "state": after}), counts  # type: ignore[arg-type]  # columns have the row's names
+    moved = row._replace(**{**values, "state": after})  # type: ignore[arg-type]  # columns have the row's names
+    return _compare_and_set(row, values), moved
 
 
 def _tally(connection: Connection, row: IntentRow, after: IntentState, attempt: int) -> None:

@@ -20,11 +20,17 @@ Process: TypeAlias = Callable[[Any], Any]
 _PARAMETER: Final = re.compile(r"%\((\w+)\)s")
 """A parameter as psycopg writes it."""
 
+_DIVISION_BY_ZERO: Final = "22012"
+"""PostgreSQL's name for the error."""
+
 
 class Prepared:
-    """One statement, for whichever database it is run on. Parameters are its `bindparam`s, by name."""
+    """One statement, for whichever database it is run on. Parameters are its `bindparam`s, by name.
 
-    def __init__(self, statement: ClauseElement) -> None:
+    Where databases spell it differently, `statement` returns it for the one of that name.
+    """
+
+    def __init__(self, statement: ClauseElement | Callable[[str], ClauseElement]) -> None:
         self._statement = statement
         self._compiled: dict[str, Compiled] = {}
 
@@ -46,7 +52,9 @@ class Prepared:
         name = connection.dialect.name
         found = self._compiled.get(name)
         if found is None:
-            found = self._compiled[name] = Compiled(self._statement, connection.dialect)
+            of_all = self._statement
+            statement = of_all if isinstance(of_all, ClauseElement) else of_all(name)
+            found = self._compiled[name] = Compiled(statement, connection.dialect)
         return found
 
 
@@ -77,12 +85,33 @@ def counts_of(connection: Connection, *several: Bound) -> list[int]:
     compiled = [prepared.compiled(connection) for prepared, _ in several]
     if len(several) == 1 or connection.dialect.name != "postgresql":
         return [one.count(connection, parameters) for one, (_, parameters) in zip(compiled, several, strict=True)]
+    return _counts_of_one(connection, several, compiled, _as_one(tuple(compiled)))
+
+
+def counts_or_nothing(connection: Connection, *several: Bound) -> list[int] | None:
+    """Run all as one statement of PostgreSQL, as `counts_of` does, unless the first touches no row.
+
+    Returns:
+        What `counts_of` does; or None, and nothing is written: the statement has failed as a whole.
+    """
+    compiled = [prepared.compiled(connection) for prepared, _ in several]
+    try:
+        return _counts_of_one(connection, several, compiled, _as_one(tuple(compiled), first="1 / "))
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _DIVISION_BY_ZERO:
+            raise
+        return None
+
+
+def _counts_of_one(
+    connection: Connection, several: Sequence[Bound], compiled: "Sequence[Compiled]", text: str
+) -> list[int]:
     values = {
         f"s{at}_{name}": value
         for at, (one, (_, parameters)) in enumerate(zip(compiled, several, strict=True))
         for name, value in one.values(parameters).items()
     }
-    cursor = execute(connection, _as_one(tuple(compiled)), values)
+    cursor = execute(connection, text, values)
     try:
         return [int(count) for count in cursor.fetchone()]
     finally:
@@ -90,10 +119,10 @@ def counts_of(connection: Connection, *several: Bound) -> list[int]:
 
 
 @cache
-def _as_one(several: "tuple[Compiled, ...]") -> str:
+def _as_one(several: "tuple[Compiled, ...]", *, first: str = "") -> str:
     parts = [_PARAMETER.sub(rf"%(s{at}_\1)s", f"s{at} AS ({one.told})") for at, one in enumerate(several)]
     counts = [f"(SELECT count(*) FROM s{at})" for at in range(len(several))]  # noqa: S608 - names of our own making
-    return f"WITH {', '.join(parts)} SELECT {', '.join(counts)}"
+    return f"WITH {', '.join(parts)} SELECT {first}{', '.join(counts)}"
 
 
 def execute(connection: Connection, text: str, bound: Sequence[object] | Mapping[str, object]) -> Any:

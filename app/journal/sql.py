@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Table, Text, bindparam, cast, func, literal_column, select
+from sqlalchemy import ClauseElement, Connection, Table, Text, bindparam, cast, func, literal_column, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.journal.prepared import Bound, Prepared, counts_of
@@ -19,18 +19,23 @@ MAX_ROWS_PER_STATEMENT = 500
 
 def insert_or_ignore(connection: Connection, table: Table, **row: object) -> bool:
     """Insert one row unless its unique key exists; return whether it was new. Compiled once per table."""
-    return counts_of(connection, insertion(connection, table, **row)) == [1]
+    return counts_of(connection, insertion(table, **row)) == [1]
 
 
-def insertion(connection: Connection, table: Table, **row: object) -> Bound:
+def insertion(table: Table, **row: object) -> Bound:
     """Return the statement that inserts one row unless its unique key exists, to be run with others."""
-    return Bound(_single(table, tuple(row), connection.dialect.name), row)
+    return Bound(_single(table, tuple(row)), row)
 
 
 @cache
-def _single(table: Table, columns: tuple[str, ...], database: str) -> Prepared:
-    dialect = postgresql if database == "postgresql" else sqlite
-    return Prepared(dialect.insert(table).values({name: bindparam(name) for name in columns}).on_conflict_do_nothing())
+def _single(table: Table, columns: tuple[str, ...]) -> Prepared:
+    def statement(database: str) -> ClauseElement:
+        dialect = postgresql if database == "postgresql" else sqlite
+        new = dialect.insert(table).values({name: bindparam(name) for name in columns})
+        unless_known: ClauseElement = new.on_conflict_do_nothing()
+        return unless_known
+
+    return Prepared(statement)
 
 
 def insert_ignore(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -54,7 +59,7 @@ def insert_many(
     if connection.dialect.name == "postgresql":
         found = _of_json(table, columns).rows(connection, rows=json.dumps(rows))
         return {first for (first,) in found}
-    counts = _single(table, columns, "sqlite").compiled(connection).run_each(connection, columns, rows)
+    counts = _single(table, columns).compiled(connection).run_each(connection, columns, rows)
     return {row[0] for row, count in zip(rows, counts, strict=True) if count}
 
 

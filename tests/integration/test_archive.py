@@ -79,7 +79,7 @@ def over(journal: Journal, key: str, *, order_id: int = 7, **changes: Any) -> st
             side="BUY", order_type="MARKET", quantity=Decimal("0.010"), executed_quantity=Decimal("0.010"),
         )  # fmt: skip
         told = attempts.proof(
-            connection, key=key, order=order, source="dispatch", before="DISPATCHED", now_ms=THEN_MS
+            key=key, order=order, source="dispatch", before="DISPATCHED", now_ms=THEN_MS
         )  # fmt: skip
         assert counts_of(connection, told) == [1]
         assert attempts.settle(

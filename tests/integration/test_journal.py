@@ -26,7 +26,7 @@ from app.journal.engine import Journal
 from app.journal.fence import unpack
 from app.journal.followups import Followup
 from app.journal.intents import NewIntent, Taken
-from app.journal.prepared import Prepared
+from app.journal.prepared import Bound, Prepared
 from app.journal.rows import AttemptRow, IntentRow
 from tests.support.attempts import insert as insert_attempt
 
@@ -132,6 +132,31 @@ def test_two_processes_that_open_a_new_journal_at_once_both_find_it_ready(empty_
 def test_journal_of_another_account_or_mode_is_refused(journal: Journal, account: str, mode: str) -> None:
     with pytest.raises(WrongInstallationError, match="belongs to account 'main' in mode 'paper'"):
         meta.claim(journal, account=account, mode=mode, now_ms=2)
+
+
+def test_changes_at_once_are_all_made_or_none(journal: Journal) -> None:
+    def ask(key: str) -> Bound:
+        one = Followup(key=key, kind="fetch_fills", queue="positions", intent_key="a", payload={}, run_at_ms=1)
+        return followups.addition(one, now_ms=1)
+
+    with journal.write() as connection:
+        intents.insert(connection, [new("a")])
+        row = intents.load(connection, "a")
+    move, moved = intents.moving(row, IntentState.DISPATCHED, now_ms=2, attempt=1, fence=3)
+    assert journal.at_once(move, ask("first"), ask("first again")) == [1, 1]
+    with journal.read() as connection:
+        assert intents.load(connection, "a") == moved
+        assert followups.load_open(connection, "first again") is not None
+    assert journal.at_once(move, ask("second")) is None  # the row is no longer as it was read
+    with journal.read() as connection:
+        assert followups.load_open(connection, "second") is None
+        assert intents.load(connection, "a") == moved
+    doubt, _ = intents.moving(moved, IntentState.IN_DOUBT, now_ms=4)
+    with pytest.raises(IntegrityError):
+        journal.at_once(doubt, attempts.insertion(AttemptRow(**attempt("nobody", 1))))  # type: ignore[arg-type]
+    with journal.read() as connection:
+        assert intents.load(connection, "a") == moved
+    assert journal.at_once(doubt) == []
 
 
 def test_same_key_and_content_is_a_duplicate_and_other_content_a_conflict(journal: Journal) -> None:

@@ -190,13 +190,10 @@ MUTANTS: Final = (
         edits=(
             Edit(
                 file=INTENTS,
-                old="_compare_and_set(row, values)",
-                new="_compare_and_set(load(connection, row.key), values)",
-            ),
-            Edit(
-                file=INTENTS,
-                old="_compare_and_set(row, {",
-                new="_compare_and_set(load(connection, row.key), {",
+                old='        _T.c.state == bindparam("as_state"),\n'
+                '        _T.c.attempt == bindparam("as_attempt"),\n'
+                '        _T.c.fence == bindparam("as_fence"),\n',
+                new="",
             ),
         ),
         tests=(*SCRIPTS, "tests/integration/test_journal.py"),

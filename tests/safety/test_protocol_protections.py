@@ -10,7 +10,7 @@ from app.execution import settle as settling
 from app.execution.fills import fetch_fills
 from app.intents import CancelIntent
 from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
-from app.job_safety.outcome import NotSent, Venue
+from app.job_safety.outcome import ExchangeOrder, NotSent, Venue
 from app.job_safety.state import IntentState
 from app.journal import attempts, followups, intents, schema
 from tests.safety.simulation.exchange import QUERIES
@@ -113,6 +113,37 @@ def test_order_that_the_exchange_has_confirmed_is_not_dispatched_whatever_its_ro
         world.finish(world.worker("k1"))
 
     assert world.executions() == 1
+
+
+def test_plain_answer_to_a_first_attempt_is_journaled_without_reading_the_row_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is compared as it is moved."""
+    world.order()
+    worker = world.worker("k1")
+    world.run_until(worker, "fault:in_settle_transaction")
+    with monkeypatch.context() as here:
+        here.delattr(intents, "load")
+        world.finish(worker)
+
+    assert (world.row().state, [attempt.outcome for attempt in world.attempts()]) == (S.FILLED, ["ACCEPTED"])
+
+
+def test_answer_that_tells_of_another_order_than_was_asked_for_is_taken_with_an_alarm(world: World) -> None:
+    world.order()
+    world.run_until(world.worker("k1"), "fault:after_dispatch_commit")
+    row, (attempt,) = world.row(), world.attempts()
+    order = ExchangeOrder(
+        venue=Venue.USDM, symbol=SYMBOL, order_id=7, client_order_id=attempt.client_order_id, side="BUY",
+        order_type="MARKET", status="FILLED", quantity=Decimal(2), executed_quantity=Decimal(2),
+    )  # fmt: skip
+
+    settling.settle_accepted(world.hand, attempt, order, row)
+
+    assert world.row().state == S.FILLED
+    with world.journal.read() as connection:
+        alerts = followups.open_of_kind(connection, followups.ALERT, now_ms=world.clock.now_ms() + LONG, limit=9)
+    assert ["order_differs" in str(one.payload) for one in alerts] == [True]
 
 
 # Two who are at it

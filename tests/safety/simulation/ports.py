@@ -13,6 +13,7 @@ from app.delivery import Parcel
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.faults import FaultPoint
 from app.job_safety.side_effect_guard import GuardNames, Token
+from app.journal.prepared import Bound, counts_of
 from tests.safety.simulation.scheduler import Process
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class JournalOf:
         world.commits += 1
         if process.point("journal:committed") == "answer_lost":
             raise StoreUnavailableError("journal: the answer of the commit was lost, says the driver")
+
+    def at_once(self, first: Bound, *also: Bound) -> list[int] | None:
+        with self.write() as connection:
+            return counts_of(connection, *also) if counts_of(connection, first) == [1] else None
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
