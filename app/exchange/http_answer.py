@@ -145,14 +145,17 @@ def _fields(text: str) -> dict[str, str]:
 
 
 def _length(told: str) -> int:
-    # Told twice alike it is told (RFC 9110, 8.6).
-    lengths = {one.strip(" \t") for one in told.split(",")}
-    length = lengths.pop()
-    if lengths or not _LENGTH.fullmatch(length):
+    one = told
+    if "," in told:  # told twice alike it is told (RFC 9110, 8.6)
+        one, *others = {each.strip(" \t") for each in told.split(",")}
+        if others:
+            one = ""
+    if not _LENGTH.fullmatch(one):
         raise AnswerError(f"content-length: {told[:50]!r} is not one number")
-    if int(length) > MAX_BODY_BYTES:
+    length = int(one)
+    if length > MAX_BODY_BYTES:
         raise AnswerError(f"the body is larger than {MAX_BODY_BYTES} bytes")
-    return int(length)
+    return length
 
 
 def _chunks(stream: _Stream) -> bytes:
