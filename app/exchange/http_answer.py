@@ -58,11 +58,12 @@ def read_answer(receive: Callable[[], bytes], *, method: str) -> Answer:
     else:
         raise AnswerError("interim answers without end")
     is_kept = minor == "1" and "close" not in headers.get("connection", "").lower()
+    coding = headers.get("transfer-encoding")
+    if coding is not None and (coding.lower() != "chunked" or "content-length" in headers or minor == "0"):
+        raise AnswerError("the length of the body is told in two ways, or in one that is not known")
     if method == "HEAD" or status in _WITHOUT_BODY:
         body = b""
-    elif "transfer-encoding" in headers:
-        if headers["transfer-encoding"].lower() != "chunked" or "content-length" in headers or minor == "0":
-            raise AnswerError("the length of the body is told in two ways, or in one that is not known")
+    elif coding is not None:
         body = _chunks(stream)
     elif "content-length" in headers:
         body = stream.exactly(_length(headers["content-length"]))
