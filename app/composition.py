@@ -22,6 +22,7 @@ from app.job_safety.admission import Admission
 from app.job_safety.circuit_breaker import BreakerPolicy, Breakers
 from app.job_safety.effect import GateMode
 from app.job_safety.kill_key import KillKey
+from app.job_safety.kill_line import KillKeyLine
 from app.job_safety.kill_switch import KillSource, KillState
 from app.job_safety.lease_keeper import LeaseKeeper
 from app.job_safety.outcome import Failure, Venue
@@ -155,7 +156,7 @@ def compose(installation: Installation, owner: str, *, gateway: ExchangeGateway 
         pause=Pause(installation.redis, names),
         breakers=gates.breakers,
         rate=gates.rate,
-        read_kill_key=lambda: kill_switch.read_key(quick, names.kill_switch),
+        read_kill_key=KillKeyLine(quick, names.kill_switch).read,
         read_kill_here=kill_sources_here(settings),
         kill=make_kill_switch(installation, owner=owner, record=record),
         gateway=gateway,

@@ -4,6 +4,7 @@
 `wire` is the one way out.
 """
 
+import re
 from collections.abc import Iterable
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
 
@@ -15,6 +16,8 @@ EXACT = Context(prec=100, rounding=ROUND_HALF_EVEN, traps=[Inexact, InvalidOpera
 
 ZERO = Decimal(0)
 
+_PLAIN = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+
 
 def parse(text: str) -> Decimal:
     """Return the exact value of a plain decimal such as `0.010`.
@@ -24,12 +27,9 @@ def parse(text: str) -> Decimal:
     """
     if not isinstance(text, str):
         raise ValueError(f"expected a decimal in a string, got {type(text).__name__}")  # noqa: TRY004 - one error kind
-    body = text[1:] if text[:1] == "-" else text
-    whole, _, fraction = body.partition(".")
-    digits = whole + fraction
-    if not whole or not (digits.isascii() and digits.isdigit()) or body.endswith("."):
+    if not _PLAIN.fullmatch(text):
         raise ValueError(f"{text[:50]!r} is not a plain decimal such as '0.010'")
-    if len(digits) > MAX_DIGITS:
+    if len(text) > MAX_DIGITS and len(text) - text.count("-") - text.count(".") > MAX_DIGITS:
         raise ValueError(f"more than {MAX_DIGITS} digits")
     return Decimal(text)
 

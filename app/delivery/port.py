@@ -14,10 +14,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
-from rq.utils import now as rq_now
-from rq.utils import utcformat
 
 from app.clock import to_ms
+from app.delivery.rq_format import now_text, packed
 from app.job_safety import keys, scripts
 from app.job_safety.errors import ForeignQueueError, StoreUnavailableError
 
@@ -309,7 +308,7 @@ class Delivery:
                 del fields[own]
             alike = [item for name, value in fields.items() if value != "" for item in (name, value)]
             self._alike[queue_name] = alike
-        now = utcformat(rq_now())
+        now = now_text()
         return [*alike, "created_at", now, "enqueued_at", now]
 
     def _queue_key(self, queue: str) -> str:
@@ -332,8 +331,7 @@ def rq_queue_name(queue: str, account: str) -> str:
 
 def _own(parcel: Parcel) -> Iterator[str | bytes]:
     """Yield what the hash of a job has for itself: data, description, asks."""
-    # Stored as it is, in zlib's form: to deflate a hundred bytes costs more than to send them.
-    yield zlib.compress(json.dumps([JOB_FUNCTIONS[parcel.type], None, [parcel.key], {}]).encode(), 0)
+    yield packed(json.dumps([JOB_FUNCTIONS[parcel.type], None, [parcel.key], {}]).encode())
     yield parcel.description or f"{parcel.type} {parcel.key}"
     yield f"{parcel.asks} {parcel.key}" if parcel.asks else ""
 

@@ -63,13 +63,12 @@ def load_list(body: bytes | str, of: Callable[[JsonObject], _Item]) -> list[_Ite
     return [of(_object(item)) for item in value]
 
 
-def accepted_order(order: PinnedOrder, body: bytes) -> Accepted:
-    """Return the proof that `order` was taken.
+def accepted_order(order: PinnedOrder, told: JsonObject, body: bytes) -> Accepted:
+    """Return the proof that `order` was taken. `told` is the object in `body`.
 
     Raises:
         AnswerShapeError: the answer lacks an integer order id, or is about another client order id or symbol.
     """
-    told = load_object(body)
     if _KNOWN_ONLY_IN_FULL.isdisjoint(told) and not order.is_algo:
         # An acknowledgment alone, which Spot may send whatever was asked for. Its order id is worth keeping: an order
         # that is canceled before it is found has lost our client order id. What became of it is asked for.
@@ -86,13 +85,12 @@ def accepted_order(order: PinnedOrder, body: bytes) -> Accepted:
     return Accepted(order=read, raw=body.decode("utf-8"))
 
 
-def accepted_cancel(cancel: PinnedCancel, body: bytes) -> CancelAccepted:
-    """Return the proof that `cancel` was taken.
+def accepted_cancel(cancel: PinnedCancel, told: JsonObject, body: bytes) -> CancelAccepted:
+    """Return the proof that `cancel` was taken. `told` is the object in `body`.
 
     Raises:
         AnswerShapeError: the answer is about another order.
     """
-    told = load_object(body)
     if cancel.is_algo:
         order_id, client_order_id, read = integer(told, "algoId"), text(told, "clientAlgoId"), None
     else:
@@ -298,10 +296,14 @@ def decimal(told: JsonObject, name: str, default: Decimal | None = None) -> Deci
     value = told.get(name)
     if value in (None, "") and default is not None:
         return default
-    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+    if isinstance(value, str):
+        plain = value
+    elif isinstance(value, int | Decimal) and not isinstance(value, bool):
+        plain = format(value, "f") if isinstance(value, Decimal) else str(value)
+    else:
         raise AnswerShapeError(f"{name}: expected a number, got {value!r:.80}")
     try:
-        return parse(format(value, "f") if isinstance(value, Decimal) else str(value))
+        return parse(plain)
     except ValueError as error:
         raise AnswerShapeError(f"{name}: {error}") from error
 

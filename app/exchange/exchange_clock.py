@@ -83,10 +83,11 @@ class ExchangeClock:
             except ExchangeQueryError as error:
                 failure = error
             now = self._clock.monotonic()
-        young = [sample for sample in state.samples if now - sample.sent_monotonic <= self._limits.max_age_s]
-        if not young:
+        max_age_s = self._limits.max_age_s
+        spans = [_bounds(sample, now) for sample in state.samples if now - sample.sent_monotonic <= max_age_s]
+        if not spans:
             raise ExchangeClockUnknownError(f"{venue}: the exchange's time is not known: no measurement") from failure
-        lower, upper = min((_bounds(sample, now) for sample in young), key=lambda bounds: bounds[1] - bounds[0])
+        lower, upper = min(spans, key=lambda bounds: bounds[1] - bounds[0])
         if upper - lower > self._limits.max_uncertainty_ms:
             raise ExchangeClockUnknownError(f"{venue}: the exchange's time is known to {upper - lower} ms only")
         return lower, upper
@@ -123,8 +124,8 @@ class ExchangeClock:
         state.tried_monotonic = None
 
     def _is_due(self, state: _VenueClock, now: float) -> bool:
-        newest = max((sample.sent_monotonic for sample in state.samples), default=None)
-        if newest is not None and now - newest < self._limits.refresh_after_s:
+        samples = state.samples  # the newest is the last
+        if samples and now - samples[-1].sent_monotonic < self._limits.refresh_after_s:
             return False
         return state.tried_monotonic is None or now - state.tried_monotonic >= self._limits.retry_after_s
 

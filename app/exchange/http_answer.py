@@ -58,11 +58,12 @@ def read_answer(receive: Callable[[], bytes], *, method: str) -> Answer:
     else:
         raise AnswerError("interim answers without end")
     is_kept = minor == "1" and "close" not in headers.get("connection", "").lower()
+    coding = headers.get("transfer-encoding")
+    if coding is not None and (coding.lower() != "chunked" or "content-length" in headers or minor == "0"):
+        raise AnswerError("the length of the body is told in two ways, or in one that is not known")
     if method == "HEAD" or status in _WITHOUT_BODY:
         body = b""
-    elif "transfer-encoding" in headers:
-        if headers["transfer-encoding"].lower() != "chunked" or "content-length" in headers or minor == "0":
-            raise AnswerError("the length of the body is told in two ways, or in one that is not known")
+    elif coding is not None:
         body = _chunks(stream)
     elif "content-length" in headers:
         body = stream.exactly(_length(headers["content-length"]))
@@ -145,14 +146,17 @@ def _fields(text: str) -> dict[str, str]:
 
 
 def _length(told: str) -> int:
-    # Told twice alike it is told (RFC 9110, 8.6).
-    lengths = {one.strip(" \t") for one in told.split(",")}
-    length = lengths.pop()
-    if lengths or not _LENGTH.fullmatch(length):
+    one = told
+    if "," in told:  # told twice alike it is told (RFC 9110, 8.6)
+        one, *others = {each.strip(" \t") for each in told.split(",")}
+        if others:
+            one = ""
+    if not _LENGTH.fullmatch(one):
         raise AnswerError(f"content-length: {told[:50]!r} is not one number")
-    if int(length) > MAX_BODY_BYTES:
+    length = int(one)
+    if length > MAX_BODY_BYTES:
         raise AnswerError(f"the body is larger than {MAX_BODY_BYTES} bytes")
-    return int(length)
+    return length
 
 
 def _chunks(stream: _Stream) -> bytes:

@@ -18,6 +18,7 @@ from app.money import wire
 Parameters = Mapping[str, str]
 
 _SAFE_VALUE: Final = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
+_SAFE_VALUES: Final = re.compile(r"[A-Za-z0-9._~-]+(?:&[A-Za-z0-9._~-]+)*", re.ASCII)
 _SPOT_CONDITIONAL: Final = {"STOP_MARKET": "STOP_LOSS", "TAKE_PROFIT_MARKET": "TAKE_PROFIT"}
 
 
@@ -79,10 +80,16 @@ def canonical(parameters: Parameters) -> str:
     Raises:
         ValueError: a value would need URL encoding, and what is signed would differ from what is verified.
     """
+    values = "&".join(parameters.values())
+    if not _SAFE_VALUES.fullmatch(values) or values.count("&") != len(parameters) - 1:
+        _refuse_unsafe(parameters)
+    return "&".join([f"{name}={parameters[name]}" for name in sorted(parameters)])
+
+
+def _refuse_unsafe(parameters: Parameters) -> None:
     for name, value in parameters.items():
         if not _SAFE_VALUE.fullmatch(value):
             raise ValueError(f"{name}: {value[:50]!r} has characters outside of letters, digits, '.', '_', '~' and '-'")
-    return "&".join([f"{name}={parameters[name]}" for name in sorted(parameters)])
 
 
 def signed(payload: str, api_secret: str) -> str:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from redis import Redis
@@ -17,6 +18,8 @@ from app.job_safety.side_effect_guard import Gates, GuardNames, Token
 
 MOST_FRESH_S: Final = 2.0
 """The longest that an answer which came ahead may be believed, however long a lease lives."""
+
+_TERMS_REMEMBERED: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,7 @@ class Admission:
         self._gates = gates
         self._admit = redis.register_script(scripts.source("admit"))
         self._numbers = itertools.count(1)
+        self._gates_of = lru_cache(_TERMS_REMEMBERED)(self._terms)
 
     @property
     def fresh_s(self) -> float:
@@ -169,7 +173,7 @@ class Admission:
     def _next_token(self) -> Token:
         return Token(f"{self.owner}#{next(self._numbers)}")
 
-    def _gates_of(self, kind: EffectKind, venue: str | None, weight: int) -> "_GateTerms":
+    def _terms(self, kind: EffectKind, venue: str | None, weight: int) -> "_GateTerms":
         pauses = self._pauses(kind, venue)
         script_keys = [self._names.kill_switch, *pauses]
         if self._gates is None or venue is None:
@@ -177,7 +181,7 @@ class Admission:
         job_type = job_type_of(kind, venue)
         breakers, rate, where = self._gates.breakers, self._gates.rate, Venue(venue)
         script_keys += [*self._names.circuit(job_type or "none"), *rate.keys(venue)]
-        policy = breakers.policy.words(job_type) if job_type else ""
+        policy = breakers.words(job_type) if job_type else ""
         request = rate.order_words(kind, where) if job_type else rate.words(where, kind, weight=weight)
         return _GateTerms(keys=script_keys, arguments=[len(pauses), policy, request])
 

@@ -8,6 +8,7 @@ circuits of their own, which are watched and alerted on and never block. What a 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Final, cast
 
 from redis import Redis
@@ -142,7 +143,9 @@ class Breakers:
     def __init__(self, redis: Redis, names: GuardNames, policy: BreakerPolicy) -> None:
         self.policy = policy
         self._redis = redis
-        self._names = names
+        # Of a handful of circuits, and asked for with every order.
+        self._keys = cache(names.circuit)
+        self._words = cache(policy.words)
         self._read = redis.register_script(scripts.source("read_circuit"))
         self._move = redis.register_script(scripts.source("move_circuit"))
         self._late = redis.register_script(scripts.source("report_late"))
@@ -152,9 +155,13 @@ class Breakers:
         """Whether calls are counted at all."""
         return self.policy.mode is not GateMode.OFF
 
-    def keys(self, job_type: str) -> list[str]:
+    def keys(self, job_type: str) -> Sequence[str]:
         """Return where a circuit lives: state, window, permits, and the stream of all changes."""
-        return self._names.circuit(job_type)
+        return self._keys(job_type)
+
+    def words(self, job_type: str) -> str:
+        """Return what Lua is told of a circuit (lib_circuit.lua); empty when the breaker is off."""
+        return self._words(job_type)
 
     def read(self, job_type: str) -> BreakerStatus:
         """Return one circuit as the next call would find it.
@@ -166,9 +173,7 @@ class Breakers:
         if not self.is_on:
             return self._status(checked(job_type), ["closed", *[0] * 9, "", "", "", 0, 0, ""])
         try:
-            return self._status(
-                job_type, self._read(keys=self.keys(checked(job_type)), args=[self.policy.words(job_type)])
-            )
+            return self._status(job_type, self._read(keys=self.keys(checked(job_type)), args=[self.words(job_type)]))
         except RedisError as error:
             raise StoreUnavailableError(f"redis: {error}") from error
 
@@ -216,7 +221,7 @@ class Breakers:
         try:
             with self._redis.pipeline(transaction=False) as pipe:
                 for job_type in JOB_TYPES:
-                    words: list[str | int] = [self.policy.words(job_type), "tick", "timer", "tick", 0]
+                    words: list[str | int] = [self.words(job_type), "tick", "timer", "tick", 0]
                     self._move(keys=self.keys(job_type), args=words, client=pipe)
                 pipe.execute()
         except RedisError as error:
@@ -233,7 +238,7 @@ class Breakers:
         """
         if not self.is_on:
             return False
-        words = self.policy.words(job_type)
+        words = self.words(job_type)
         arguments: list[str | int] = [words, member, self.policy.unknown_weight, max(age_ms, 0)]
         try:
             return int(self._late(keys=self.keys(checked(job_type)), args=arguments)) == 1
@@ -247,7 +252,7 @@ class Breakers:
             raise ValueError("reason, by: say why and who; the audit trail keeps it")
         if not self.is_on:
             raise ValueError("breaker.mode: is off, so there is no circuit to set; use observe or enforce")
-        arguments: list[str | int] = [self.policy.words(job_type), what, by.strip(), reason.strip(), ttl_ms]
+        arguments: list[str | int] = [self.words(job_type), what, by.strip(), reason.strip(), ttl_ms]
         try:
             told = self._move(keys=self.keys(checked(job_type)), args=arguments)
         except RedisError as error:

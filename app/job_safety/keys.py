@@ -28,13 +28,10 @@ def is_key(text: str) -> bool:
 
 def digest(*parts: str) -> str:
     """Return a short, stable name for `parts`: base32 of SHA-256 over length-prefixed UTF-8, lower case."""
-    named = hashlib.sha256(b"".join(_framed(part.encode()) for part in parts)).digest()
+    raw = [part.encode() for part in parts]
+    named = hashlib.sha256(b"".join([len(one).to_bytes(4, "big") + one for one in raw])).digest()
     number = int.from_bytes(named, "big") >> _HASH_BITS_CUT
     return "".join([_PAIRS[number >> shift & 1023] for shift in _HASH_SHIFTS])
-
-
-def _framed(raw: bytes) -> bytes:
-    return len(raw).to_bytes(4, "big") + raw
 
 
 def client_order_id(*, account: str, mode: str, key: str, leg: str | None = None) -> ClientOrderId:

@@ -78,7 +78,7 @@ def ruling(readings: Mapping[str, KillState]) -> tuple[KillState, str]:
     """Return the most restrictive of what `readings` say, and who says it: the first of them if several do."""
     state, source = KillState.RUN, ""
     for name, read in readings.items():
-        if read.rank > state.rank:
+        if read is not state and read.rank > state.rank:
             state, source = read, str(name)
     return state, source
 

@@ -31,21 +31,17 @@ class GuardNames:
         base = f"{self.rate_namespace}:pause:{self.mode}"
         return [f"{base}:{venue}", f"{base}:{self.account}:{venue}"]
 
-    def circuit(self, job_type: str) -> list[str]:
+    def circuit(self, job_type: str) -> tuple[str, ...]:
         """Return the keys of a circuit: state, window, permits, and the stream of the changes of all circuits."""
         base = f"{self.breaker_namespace}:{job_type}:{self.mode}:{self.account}"
-        return [f"{base}:state", f"{base}:window", f"{base}:permits", self.circuit_changes]
+        return f"{base}:state", f"{base}:window", f"{base}:permits", self.circuit_changes
 
     @property
     def circuit_changes(self) -> str:
         """Return the stream of changes that wait for the journal."""
         return f"{self.breaker_namespace}:changes:{self.mode}:{self.account}"
 
-    def rates(self, venue: str) -> list[str]:
+    def rates(self, venue: str) -> tuple[str, ...]:
         """Return the keys of a venue's limits: as published, used per address, used per account."""
-        base = f"{self.rate_namespace}:{{what}}:{self.mode}"
-        return [
-            f"{base.format(what='limits')}:{venue}",
-            f"{base.format(what='used')}:{venue}",
-            f"{base.format(what='used')}:{self.account}:{venue}",
-        ]
+        used = f"{self.rate_namespace}:used:{self.mode}"
+        return f"{self.rate_namespace}:limits:{self.mode}:{venue}", f"{used}:{venue}", f"{used}:{self.account}:{venue}"

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Final, cast
 
 from redis import Redis
@@ -25,6 +26,8 @@ ORDER_WEIGHT: Final = {Venue.USDM: 0, Venue.SPOT: 1}
 CANCEL_WEIGHT: Final = 1
 MAX_SEEN_AGE_S: Final = 2.0
 """A window of the exchange may have ended since."""
+
+_WORDS_REMEMBERED: Final = 64
 
 
 class Pause:
@@ -120,6 +123,8 @@ class RateGate:
         self._redis = redis
         self._names = names
         self._monotonic = monotonic
+        self._keys = cache(names.rates)
+        self._words = lru_cache(_WORDS_REMEMBERED)(self._words_of)
         self._spend = redis.register_script(scripts.source("spend_weight"))
         self._seen: dict[Venue, tuple[float, str]] = {}
         self._mine = threading.local()
@@ -129,9 +134,9 @@ class RateGate:
         """Whether anything is counted."""
         return self.policy.mode is not GateMode.OFF
 
-    def keys(self, venue: str) -> list[str]:
+    def keys(self, venue: str) -> Sequence[str]:
         """Return where a venue's limits and counters live."""
-        return self._names.rates(venue)
+        return self._keys(venue)
 
     def order_words(self, kind: EffectKind, venue: Venue) -> str:
         """Return what Lua is told of an order or a cancel (lib_rate.lua)."""
@@ -141,6 +146,9 @@ class RateGate:
 
     def words(self, venue: Venue, kind: EffectKind, *, weight: int = 0, orders: int = 0) -> str:
         """Return what Lua is told of a request; empty when nothing is counted."""
+        return self._words(venue, kind, weight, orders)
+
+    def _words_of(self, venue: Venue, kind: EffectKind, weight: int, orders: int) -> str:
         if not self.is_on:
             return ""
         limits = limits_text(DEFAULTS[venue])

@@ -133,7 +133,7 @@ class SideEffectGuard:
         job_type = ticket.job_type if ticket else JOB_TYPES[0]
         arguments = [
             *what,
-            breakers.policy.words(job_type) if ticket else "",
+            breakers.words(job_type) if ticket else "",
             ticket.generation if ticket else -1,
             f"{'none' if told.weight is None else told.weight} {told.member}",
             rate.words(told.venue, EffectKind.BOOK) if told.seen else "",

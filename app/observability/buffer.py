@@ -10,10 +10,10 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -33,6 +33,12 @@ MAX_FIELDS: Final = 5_000
 """Series per hash in Redis. Far above what the catalog can make; a bound all the same."""
 
 MINUTE_TTL_S: Final = 3 * 3600
+
+SERIES, EVENTS, TIMES, MINUTE = 2, 3, 4, 5
+"""The hashes, by the numbers of their keys in `add.lua`."""
+
+Amount: TypeAlias = tuple[int, str, int]
+"""Which hash, which field of it, and how much to add; for `TIMES`, the instant to set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,21 +109,23 @@ class CountBuffer:
         self._closed = False
         self._thread: threading.Thread | None = None
 
-    def event(self, name: str) -> None:
-        """Count an event by its name."""
-        self._put({(3, name): 1})
-
-    def count(self, field: str, *, by_minute: bool = False) -> None:
-        """Add one to a series."""
-        self._put({(2, field): 1, **({(5, field): 1} if by_minute else {})})
-
-    def add(self, amounts: Mapping[str, int]) -> None:
-        """Add to several series at once."""
-        self._put({(2, field): amount for field, amount in amounts.items()})
-
-    def mark(self, field: str) -> None:
-        """Set a series to the present. It goes to Redis with the next counts, or within some seconds."""
-        self._put({(4, field): self._now_ms()}, is_urgent=False)
+    def put(self, amounts: Iterable[Amount]) -> None:
+        """Take in what one event counts. An instant goes to Redis with the next counts, or within some seconds."""
+        if self._pid != os.getpid():
+            self._reset()  # a fork: what the parent has counted is the parent's to add, and its thread is not here
+        is_urgent = False
+        with self._lock:
+            for number, field, amount in amounts:
+                at = number, field
+                if number == TIMES:
+                    self._amounts[at] = amount
+                else:
+                    self._amounts[at] = self._amounts.get(at, 0) + amount
+                    is_urgent = True
+        if self._thread is None and not self._closed:
+            self._start()
+        if is_urgent and not self._wake.is_set():
+            self._wake.set()
 
     def hurry(self) -> None:
         """Bring it to Redis now rather than within a second; does not wait for that."""
@@ -155,17 +163,6 @@ class CountBuffer:
                     self._told(str(error))
                     return False
                 self._unsent = None
-
-    def _put(self, amounts: Mapping[tuple[int, str], int], *, is_urgent: bool = True) -> None:
-        if self._pid != os.getpid():
-            self._reset()  # a fork: what the parent has counted is the parent's to add, and its thread is not here
-        with self._lock:
-            for at, amount in amounts.items():
-                self._amounts[at] = amount if at[0] == 4 else self._amounts.get(at, 0) + amount
-        if self._thread is None and not self._closed:
-            self._start()
-        if is_urgent and not self._wake.is_set():
-            self._wake.set()
 
     def _cut(self) -> _Batch | None:
         with self._lock:

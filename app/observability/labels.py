@@ -5,6 +5,7 @@ checked when a metric is declared, the values when one is recorded; a value that
 """
 
 import re
+from collections import defaultdict
 from typing import Final
 
 MAX_VALUES: Final = 100
@@ -53,12 +54,12 @@ class LabelValues:
     """Remembers which values each label of each metric has taken on, and lets no more than `MAX_VALUES` through."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, str], set[str]] = {}
+        self._seen: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
 
     def admit(self, metric: str, label: str, value: object) -> str:
         """Return `value` as it may stand in a series: itself, or `other`."""
         text = "none" if value is None else str(value)
-        seen = self._seen.setdefault((metric, label), set())
+        seen = self._seen[metric, label]
         if text in seen:
             return text
         if not _VALUE.match(text) or len(text) > MAX_LENGTH or _LOOKS_LIKE_AN_ID.search(text):

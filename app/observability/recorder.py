@@ -12,7 +12,7 @@ from redis import Redis
 
 from app.clock import Clock
 from app.observability import catalog
-from app.observability.buffer import CountBuffer, CountNames, series
+from app.observability.buffer import EVENTS, MINUTE, SERIES, TIMES, Amount, CountBuffer, CountNames, series
 from app.observability.events import ALARM, EFFECTS
 from app.observability.labels import LabelValues
 from app.observability.metric import Count, Effect, Fields, Mark, Metric, Observe, Source
@@ -57,13 +57,16 @@ class Recorder:
         getattr(self._log, level)(name, **fields)
         if self._counts is None:
             return
-        if count:
-            self._counts.event(name)
+        amounts: list[Amount] = [(EVENTS, name, 1)] if count else []
         for effect in EFFECTS.get(name, ()):
-            self._apply(self._counts, effect, fields)
-        if name.startswith(ALARM):
+            if effect.when is None or effect.when(fields):
+                amounts += self._amounts(effect, fields)
+        if is_alarm := name.startswith(ALARM):
             alarm = self._values.admit(catalog.ALARMS.name, "alarm", name.removeprefix(ALARM))
-            self._counts.count(series(catalog.ALARMS.name, alarm))
+            amounts.append((SERIES, series(catalog.ALARMS.name, alarm), 1))
+        if amounts:
+            self._counts.put(amounts)
+        if is_alarm:
             self._counts.hurry()
 
     def alarm(self, name: str, **fields: Any) -> None:
@@ -75,35 +78,31 @@ class Recorder:
         if self._counts is not None:
             self._counts.close()
 
-    def _apply(self, counts: CountBuffer, effect: Effect, fields: Fields) -> None:
-        if effect.when is not None and not effect.when(fields):
-            return
+    def _amounts(self, effect: Effect, fields: Fields) -> list[Amount]:
         metric = effect.metric
         values = self._label_values(metric, effect.labels, fields)
         match effect:
             case Count():
-                counts.count(series(metric.name, *values), by_minute=metric.is_windowed)
+                field = series(metric.name, *values)
+                return [(SERIES, field, 1), (MINUTE, field, 1)] if metric.is_windowed else [(SERIES, field, 1)]
             case Mark():
-                counts.mark(series(metric.name, *values))
+                return [(TIMES, series(metric.name, *values), self._clock.now_ms())]
             case Observe():
                 number = fields.get(effect.value)
-                if isinstance(number, int | float):
-                    value = max(number, 0) / effect.scale
-                    bound = metric.bound_of(value)
-                    counts.add(
-                        {
-                            series(f"{metric.name}_bucket", *values, bound): 1,
-                            series(f"{metric.name}_sum", *values): round(value * SUM_SCALE),
-                        }
-                    )
+                if not isinstance(number, int | float):
+                    return []
+                value = max(number, 0) / effect.scale
+                return [
+                    (SERIES, series(f"{metric.name}_bucket", *values, metric.bound_of(value)), 1),
+                    (SERIES, series(f"{metric.name}_sum", *values), round(value * SUM_SCALE)),
+                ]
 
     def _label_values(self, metric: Metric, labels: Mapping[str, Source], fields: Fields) -> list[str]:
-        found = []
-        for label in metric.labels:
-            source = labels[label]
-            value = fields.get(source) if isinstance(source, str) else source(fields)
-            found.append(self._values.admit(metric.name, label, value))
-        return found
+        admit, name = self._values.admit, metric.name
+        return [
+            admit(name, label, fields.get(source) if isinstance(source := labels[label], str) else source(fields))
+            for label in metric.labels
+        ]
 
     def _not_kept(self, error: str) -> None:
         now = self._clock.monotonic()

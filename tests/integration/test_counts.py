@@ -11,7 +11,7 @@ from redis import Redis
 
 from app.clock import SystemClock
 from app.observability import counted
-from app.observability.buffer import CountBuffer, CountNames, series
+from app.observability.buffer import EVENTS, MINUTE, SERIES, CountBuffer, CountNames, series
 from app.observability.counted import Counted
 from app.observability.log import make_logger
 from app.observability.recorder import Recorder
@@ -156,9 +156,9 @@ def test_batch_whose_answer_was_lost_is_not_counted_twice(redis: Redis) -> None:
 
     one._add = wrapped  # type: ignore[assignment]
     one._closed = True  # no thread: this test flushes by itself
-    one.count(series("in_doubt_total", "order_usdm", "timeout"))
+    one.put([(SERIES, series("in_doubt_total", "order_usdm", "timeout"), 1)])
     assert one.flush() is False
-    one.count(series("in_doubt_total", "order_usdm", "timeout"))
+    one.put([(SERIES, series("in_doubt_total", "order_usdm", "timeout"), 1)])
     assert one.flush() is True
     assert sent == [0, -1, 0]
     assert read(redis).values["in_doubt_total"] == {("order_usdm", "timeout"): 2}
@@ -168,10 +168,10 @@ def test_redis_that_is_away_loses_no_count_of_a_process_that_lives(redis: Redis,
     told: list[str] = []
     one = buffer(redis, told)
     one._closed = True
-    one.event("retry")
+    one.put([(EVENTS, "retry", 1)])
     redis_server.kill()
     assert one.flush() is False
-    one.event("retry")
+    one.put([(EVENTS, "retry", 1)])
     assert one.flush() is False
     redis_server.start()
     assert one.flush() is True
@@ -201,7 +201,7 @@ def test_thirty_retries_at_one_clock_value_are_thirty(redis: Redis) -> None:
     one._closed = True
     field = series("retry_blocks_total", "order_usdm", "cooldown")
     for _ in range(30):
-        one.count(field, by_minute=True)
+        one.put([(SERIES, field, 1), (MINUTE, field, 1)])
         one.flush()
     found = counted.read(redis, NAMES, now_ms=clock.now_ms(), window_minutes=60)
     assert found.recent["retry_blocks_total"] == {("order_usdm", "cooldown"): 30}
@@ -213,7 +213,7 @@ def test_window_forgets_what_is_older_and_the_total_does_not(redis: Redis) -> No
     one = CountBuffer(redis, NAMES, now_ms=clock.now_ms, told=print)
     one._closed = True
     field = series("retry_blocks_total", "order_usdm", "cooldown")
-    one.count(field, by_minute=True)
+    one.put([(SERIES, field, 1), (MINUTE, field, 1)])
     one.flush()
     later_ms = clock.now_ms() + 61 * 60_000
     found = counted.read(redis, NAMES, now_ms=later_ms, window_minutes=60)
@@ -226,7 +226,7 @@ def test_hash_of_series_has_a_bound_whatever_is_counted(redis: Redis, monkeypatc
     one = buffer(redis)
     one._closed = True
     for number in range(50):
-        one.count(series("alarms_total", f"a{number}"))
+        one.put([(SERIES, series("alarms_total", f"a{number}"), 1)])
     one.flush()
     assert redis.hlen(NAMES.series) == 10
 
@@ -235,7 +235,7 @@ def test_what_many_processes_have_counted_is_bounded_when_it_is_read(redis: Redi
     one = buffer(redis)
     one._closed = True
     for number in range(150):
-        one.count(series("alarms_total", f"a{number}"))
+        one.put([(SERIES, series("alarms_total", f"a{number}"), 1)])
     one.flush()
     found = read(redis).values["alarms_total"]
     assert len(found) == 101

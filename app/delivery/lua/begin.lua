@@ -5,4 +5,4 @@
 -- KEYS[1], KEYS[2] as lib_start says   KEYS[3] list to take from   KEYS[4…] as lib_ask says
 -- ARGV as lib_start says, from 1 on, then from 7 on as lib_ask says
 -- Returns {id, data} or more, as lib_ask says, or nil: nothing waits.
-return ask(start(KEYS[3], 1), 4, 7)
+return ask(4, 7, start(KEYS[3], 1))

@@ -23,8 +23,13 @@ redis.call('HSET', KEYS[5], 'status', 'finished', 'ended_at', ARGV[1], 'last_hea
 redis.call('XADD', KEYS[6], 'MAXLEN', 10, '*', unpack(ARGV, 13, 12 + ARGV[12]))
 for _, key in ipairs({KEYS[5], KEYS[6]}) do redis.call('EXPIRE', key, ARGV[11]) end
 redis.call('ZADD', KEYS[4], ARGV[2] + ARGV[11], ARGV[8])
-redis.call('HINCRBY', KEYS[1], 'successful_job_count', 1)
-redis.call('HINCRBYFLOAT', KEYS[1], 'total_working_time', ARGV[10])
-local following = ARGV[7] == '1' and redis.call('EXISTS', 'rq:suspended') == 0 and ask(start(KEYS[3], 1), k, a)
-if not following then redis.call('HSET', KEYS[1], 'state', 'idle', 'last_heartbeat', ARGV[1]) end
+local jobs, seconds = unpack(redis.call('HMGET', KEYS[1], 'successful_job_count', 'total_working_time'))
+local tally = {'successful_job_count', (jobs or 0) + 1,
+               'total_working_time', string.format('%.6f', (seconds or 0) + ARGV[10])}
+local is_next = ARGV[7] == '1' and redis.call('EXISTS', 'rq:suspended') == 0
+local following = is_next and ask(k, a, start(KEYS[3], 1, tally))
+if not following then
+  redis.call('HDEL', KEYS[1], 'current_job', 'execution')
+  redis.call('HSET', KEYS[1], 'state', 'idle', 'last_heartbeat', ARGV[1], unpack(tally))
+end
 return {redis.call('EXISTS', KEYS[7]), following}

@@ -14,7 +14,7 @@ local function deliver(k, a)
   for i = k + 5, k + 4 + jobs do
     local status = redis.call('HGET', KEYS[i], 'status')
     if not foreign and (how ~= '' or (status ~= 'queued' and status ~= 'started')) then
-      redis.call('DEL', KEYS[i])
+      if status then redis.call('DEL', KEYS[i]) end
       redis.call('HSET', KEYS[i], 'data', ARGV[at], 'description', ARGV[at + 1], 'asks', ARGV[at + 2], unpack(fields))
       new[#new + 1] = string.sub(KEYS[i], #'rq:job:' + 1)
     end

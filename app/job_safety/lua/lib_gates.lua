@@ -18,7 +18,7 @@ local function gates_pass(first, token, policy, request)
   if found and found.blocks then return found, pass end
   if pass.permit then redis.call('ZADD', circuit.permits, now + circuit.lease_ms, token) end
   for _, limit in ipairs(rate and rate.limits or {}) do
-    if limit.need > 0 then rate_add(limit, now, limit.need) end
+    if rate.need[limit.kind] > 0 then rate_add(limit, now, rate.need[limit.kind]) end
   end
   return found, pass
 end

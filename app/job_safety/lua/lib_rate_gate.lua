@@ -4,8 +4,9 @@
 local function rate_gate(rate, now)
   local worst
   for _, limit in ipairs(rate.limits) do
-    if limit.need > 0 then
-      local _, ms = rate_used(limit, now, limit.need, math.floor(limit.most * rate.percent / 100))
+    local need = rate.need[limit.kind]
+    if need > 0 then
+      local _, ms = rate_used(limit, now, need, math.floor(limit.most * rate.percent / 100))
       if ms > 0 and (not worst or ms > worst.ms) then worst = {why = 'rate:' .. limit.kind, ms = ms} end
     end
   end

@@ -2,19 +2,23 @@
 -- however the exchange's own windows lie, none of them can hold more than this.
 -- need: how much is wanted   most: how much may be used
 -- Returns what is used, and in how many ms `need` more will fit under `most`: 0 if it does now. What is larger than
--- all of `most` fits when nothing else is used.
+-- all of `most` fits when nothing else is used. Read once per script: lib_rate_add keeps it up.
 local function rate_used(limit, now, need, most)
   local size = limit.window / 10
-  local newest, names, used = math.floor(now / size), {}, 0
-  for part = newest - 10, newest do names[#names + 1] = limit.window .. ':' .. part end
-  local parts = redis.call('HMGET', limit.key, unpack(names))
-  for i = 1, #names do
-    parts[i] = tonumber(parts[i] or 0)
-    used = used + parts[i]
+  local newest = math.floor(now / size)
+  if not limit.parts then
+    local names, name = {}, limit.window .. ':%d'
+    for part = newest - 10, newest do names[#names + 1] = string.format(name, part) end
+    limit.parts, limit.used = redis.call('HMGET', limit.key, unpack(names)), 0
+    for i = 1, #names do
+      limit.parts[i] = tonumber(limit.parts[i] or 0)
+      limit.used = limit.used + limit.parts[i]
+    end
   end
-  local left = used
-  for i = 0, #names do
-    if i > 0 then left = left - parts[i] end
-    if left <= 0 or left + need <= most then return used, i == 0 and 0 or (newest + i) * size - now end
+  local left = limit.used
+  if left <= 0 or left + need <= most then return limit.used, 0 end
+  for i = 1, #limit.parts do
+    left = left - limit.parts[i]
+    if left <= 0 or left + need <= most then return limit.used, (newest + i) * size - now end
   end
 end

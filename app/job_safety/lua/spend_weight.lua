@@ -12,5 +12,7 @@ if not rate then return {'spent', ''} end
 rate_seen(rate, now, ARGV[2])
 local full = rate_gate(rate, now)
 if full and rate.mode == 'enforce' then return {'blocked', full.why, full.ms} end
-for _, limit in ipairs(rate.limits) do if limit.need > 0 then rate_add(limit, now, limit.need) end end
+for _, limit in ipairs(rate.limits) do
+  if rate.need[limit.kind] > 0 then rate_add(limit, now, rate.need[limit.kind]) end
+end
 return {'spent', full and full.why or ''}

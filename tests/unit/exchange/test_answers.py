@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.exchange.answers import accepted_order
+from app.exchange.answers import accepted_order, load_object
 from app.exchange.errors import AnswerShapeError
 from app.exchange.models import PinnedOrder
-from app.job_safety.outcome import Venue
+from app.job_safety.outcome import Accepted, Venue
 
 ORDER = PinnedOrder(
     venue=Venue.SPOT, symbol="BTCUSDT", side="BUY", order_type="LIMIT", quantity=Decimal("0.5"), price=Decimal(20000),
@@ -18,12 +18,13 @@ ORDER = PinnedOrder(
 ACKNOWLEDGED = {"symbol": "BTCUSDT", "orderId": 28, "orderListId": -1, "clientOrderId": "fo-a", "transactTime": 7}
 
 
-def body(**changes: Any) -> bytes:
-    return json.dumps({**ACKNOWLEDGED, **changes}).encode()
+def accepted(**changes: Any) -> Accepted:
+    body = json.dumps({**ACKNOWLEDGED, **changes}).encode()
+    return accepted_order(ORDER, load_object(body), body)
 
 
 def test_acknowledgment_alone_proves_the_order_and_claims_no_fill() -> None:
-    order = accepted_order(ORDER, body()).order
+    order = accepted().order
     assert (order.order_id, order.client_order_id, order.status) == (28, "fo-a", "NEW")
     assert (order.quantity, order.executed_quantity, order.price) == (Decimal("0.5"), 0, 20000)
     assert (order.side, order.order_type, order.time_ms) == ("BUY", "LIMIT", 7)
@@ -43,4 +44,4 @@ def test_acknowledgment_alone_proves_the_order_and_claims_no_fill() -> None:
 )
 def test_answer_that_is_not_about_our_order_or_not_whole_proves_nothing(changes: dict[str, Any]) -> None:
     with pytest.raises(AnswerShapeError):
-        accepted_order(ORDER, body(**changes))
+        accepted(**changes)

@@ -111,6 +111,7 @@ BAD = {
     "packed_chunks": OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "chunked_twice": OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "chunks_in_http_1_0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "unknown_coding_where_no_body_is": b"HTTP/1.1 204 Told\r\nTransfer-Encoding: hunked\r\n\r\n",
     "chunk_size_with_a_sign": CHUNKED + b"+2\r\n{}\r\n0\r\n\r\n",
     "chunk_size_with_a_prefix": CHUNKED + b"0x2\r\n{}\r\n0\r\n\r\n",
     "chunk_without_size": CHUNKED + b"\r\n{}\r\n0\r\n\r\n",
