@@ -15,11 +15,10 @@ from typing import Any, Final, cast
 
 from redis import Redis
 from redis.exceptions import NoScriptError
-from rq.utils import now as rq_now
-from rq.utils import utcformat
 
 from app.delivery.line import Line
 from app.delivery.port import FAILURE_TTL_S, JOB_FUNCTIONS, RESULT_TTL_S, Delivery, Parcel
+from app.delivery.rq_format import now_text
 from app.job_safety import scripts
 from app.job_safety.admission import Asking
 from app.job_safety.side_effect_guard import GuardEnd
@@ -167,7 +166,7 @@ class Claims:
     def _common(self) -> tuple[str, list[Any]]:
         execution = uuid.uuid4().hex
         return execution, [
-            utcformat(rq_now()), f"{time.time():.6f}", self._worker, execution, ALIVE_S, self._worker_ttl_s,
+            now_text(), f"{time.time():.6f}", self._worker, execution, ALIVE_S, self._worker_ttl_s,
         ]  # fmt: skip
 
     def _result(self, claim: Claim, result: str, common: Sequence[Any]) -> list[Any]:

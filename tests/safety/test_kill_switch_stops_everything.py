@@ -22,7 +22,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.system import CONFIG, System, system
 
 WORKERS = 8
-ORDERS = 120
+ORDERS = 300
 BUSY = 12
 """So many orders have been sent when the switch is thrown."""
 
