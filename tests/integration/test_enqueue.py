@@ -255,7 +255,7 @@ def test_a_batch_that_postgres_chose_as_deadlock_victim_is_written_after_all(pos
     with postgres.write() as connection:
         name = connection.execute(text("SELECT current_database()")).scalar_one()
         # Who has waited for this long looks once whether it is a deadlock, and gives in: it must be the producer.
-        connection.execute(text(f"ALTER DATABASE \"{name}\" SET deadlock_timeout = '4s'"))
+        connection.execute(text(f"ALTER DATABASE \"{name}\" SET deadlock_timeout = '7s'"))
     postgres.close()
     with postgres.engine.connect() as other:
         other.execute(text("SET LOCAL deadlock_timeout = '60s'"))
