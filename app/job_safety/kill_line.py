@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-import hiredis
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -32,7 +31,8 @@ class KillKeyLine:
     def __init__(self, redis: Redis, key: str) -> None:
         self._redis = redis
         self._key = key
-        self._question = [hiredis.pack_command(("GET", key))]  # type: ignore[arg-type]  # its stub knows tuples of one only
+        name = key.encode()
+        self._question = [b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)]
         self._pid = os.getpid()
         # No lock, which a fork could find held: adding and taking are single steps.
         self._kept: deque[_Connection] = deque()

@@ -5,7 +5,7 @@
 -- Returns a table, or nil if there is nothing to ask. A circuit that a script names twice is the same table.
 local circuits = {}
 local function circuit_of(first, policy)
-  if policy == '' then return nil end
+  if (policy or '') == '' then return nil end
   if circuits[KEYS[first]] then return circuits[KEYS[first]] end
   local word =
     {string.match(policy, '^(%S+) (%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) ?(%S*)$')}

@@ -7,7 +7,7 @@
 --         Limits that a script names twice are the same tables, so that what was read of them is read once.
 local limits_at = {}
 local function rate_of(first, request)
-  if request == '' then return nil end
+  if (request or '') == '' then return nil end
   local mode, percent, weight, orders, known = string.match(request, '^(%a+) (%d+) (%d+) (%d+) ?(.*)$')
   if not mode then error('no request: ' .. request) end
   if mode == 'off' then return nil end
