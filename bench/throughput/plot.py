@@ -12,9 +12,10 @@ from matplotlib import pyplot as plt
 
 NAMES: Final = {
     "a": "RQ SimpleWorker", "b": "RQ Worker", "c": "Celery", "d": "Huey", "e": "RQ + Powertools", "f": "DBOS",
-    "g": "fillonce, SQLite", "h": "fillonce, PostgreSQL",
+    "g": "fillonce, SQLite", "h": "fillonce, PostgreSQL", "i": "fillonce, SQLite, two threads",
+    "j": "fillonce, PostgreSQL, two threads",
 }  # fmt: skip
-OURS: Final = "gh"
+OURS: Final = "ghij"
 DPI: Final = 110
 
 
@@ -59,7 +60,9 @@ def _delays(delays: dict[str, dict[str, list[Any]]], path: Path) -> None:
         for pace, rounds in sorted(paces.items(), key=lambda one: int(one[0])):
             values = sorted(value * 1000 for each in rounds for value in each["from_begin_s"])
             shares = [(number + 1) / len(values) * 100 for number in range(len(values))]
-            color = {"a": "tab:gray", "g": "tab:blue", "h": "tab:cyan"}.get(name[0], "tab:red")
+            color = {"a": "tab:gray", "g": "tab:blue", "h": "tab:cyan", "i": "tab:green", "j": "tab:olive"}.get(
+                name[0], "tab:red"
+            )
             axis.plot(
                 values,
                 shares,
