@@ -93,8 +93,13 @@ def parse_plan(text: str) -> Faults:
 
 
 def _claim(marker: Path) -> bool:
+    """Leave the process id in the marker, unless there is one already."""
     try:
-        os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        descriptor = os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
         return False
+    try:
+        os.write(descriptor, str(os.getpid()).encode())
+    finally:
+        os.close(descriptor)
     return True

@@ -12,10 +12,11 @@ from app.settings import MOST_THREADS
 from tests.support.nursery import Nursery, Process
 from tests.support.paper_process import PaperProcess
 from tests.support.redis_server import RedisServer
-from tests.support.system import System, system
+from tests.support.system import CONFIG, System, system
 from workers.supervisor import roles_of
 
 SENDING = {"method": "POST", "path": "/fapi/v1/order"}
+TWO = f"{CONFIG}workers: {{threads: 2}}\n"
 SLOW = {"action": "delay_reply_ms", "ms": 1_500, "match": SENDING}
 
 
@@ -27,7 +28,9 @@ def here(
     url = f"sqlite:///{tmp_path / 'journal.db'}" if is_sqlite else request.getfixturevalue("postgres_url")
     with (
         PaperProcess(tmp_path / "exchange", "--price", "BTCUSDT=20000") as exchange,
-        system(tmp_path / "system", redis=redis_server, database_url=url, exchange=exchange, nursery=nursery) as one,
+        system(
+            tmp_path / "system", redis=redis_server, database_url=url, exchange=exchange, nursery=nursery, config=TWO
+        ) as one,
     ):
         yield one
 
