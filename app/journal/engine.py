@@ -219,7 +219,7 @@ class FileLock:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _lock(descriptor)
-        except BaseException:
+        except BaseException:  # also what a signal's handler raises: the lock must not outlive the wish for it
             os.close(descriptor)
             raise
         return descriptor

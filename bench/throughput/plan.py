@@ -104,7 +104,7 @@ _WITH_THREADS: Final = (THREADS_ON_SQLITE, THREADS_ON_POSTGRES)
 _FAR: Final = (STOCK, ON_SQLITE, CELERY, *_WITH_THREADS)
 
 FAR_MS: Final = 10
-"""How long an exchange far away takes; Binance takes 5 to 50."""
+"""How long an exchange takes that is some network away."""
 
 ENTRIES: Final = (
     *(Entry(kind=kind, workers=1) for kind in CORE),
