@@ -8,12 +8,12 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from app.books import booked, booking, income, opening
+from app.books import booked, booking, fills, income, opening
 from app.clock import Clock, SystemClock
 from app.exchange.filters import RulesCache
 from app.exchange.gateway import ExchangeGateway
 from app.exchange.models import Balance, ExchangePosition, ExchangeTrade, Income
-from app.execution.context import ExecutionContext, Horizons
+from app.execution.context import Booked, ExecutionContext, Horizons
 from app.execution.kill import KillSwitch
 from app.execution.limits import hold_back
 from app.execution.settle import close_gate
@@ -58,6 +58,15 @@ class JournalBooks:
     ) -> Sequence[ExchangeTrade]:
         """Book trades into fills and positions, with follow-ups for ledger and PnL; return the new ones."""
         return booking.record_fills(connection, account=self._account, trades=trades, key=key, now_ms=now_ms)
+
+    def record_owned(
+        self, connection: Connection, *, owned: Mapping[str, Sequence[ExchangeTrade]], now_ms: int
+    ) -> Mapping[str, Booked]:
+        """Book trades of our orders, by the keys of their intents, and mark those booked that are."""
+        new = booking.record_owned(connection, account=self._account, owned=owned, now_ms=now_ms)
+        booked.mark_all_booked(connection, owned, now_ms=now_ms)
+        traded = fills.quantities_of(connection, owned)
+        return {key: Booked(new=len(new[key]), quantity=traded[key]) for key in owned}
 
     def position(self, connection: Connection, *, venue: Venue, symbol: str) -> Decimal:
         """Return the booked quantity, negative when short."""

@@ -7,7 +7,7 @@ its trades make of it in the order of their ids, in whatever order they were tol
 into one position. What is not ours has no intent (`key` None), and the ledger posts it against the account `external`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
@@ -84,6 +84,26 @@ def record_fills(
         )
         booked += booking.record(list(group))
     return booked
+
+
+def record_owned(
+    connection: Connection,
+    *,
+    account: str,
+    owned: Mapping[str, Sequence[ExchangeTrade]],
+    now_ms: int,
+    assets: AssetsOf = assets_of,
+) -> dict[str, list[ExchangeTrade]]:
+    """Book trades of several intents of ours in one transaction; return for each what this call has booked.
+
+    As `record_fills`, which see. All intents are held before the first position is, so that two such calls, or one
+    beside that of a worker, never wait in a circle.
+    """
+    lock_intents(connection, owned)
+    return {
+        key: record_fills(connection, account=account, trades=trades, key=key, now_ms=now_ms, assets=assets)
+        for key, trades in sorted(owned.items())
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, or_, select
@@ -12,7 +13,7 @@ from app.intents import Trade
 from app.job_safety.errors import InvariantViolatedError
 from app.job_safety.outcome import Venue
 from app.journal import schema
-from app.money import EXACT
+from app.money import EXACT, total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,3 +145,13 @@ def check_same(kept: Fill, told: ExchangeTrade) -> None:
 def symbol_key(fill: Fill) -> SymbolKey:
     """Return the position that `fill` belongs to."""
     return SymbolKey(account=fill.account, venue=str(fill.trade.venue), symbol=fill.trade.symbol)
+
+
+def quantities_of(connection: Connection, keys: Iterable[str]) -> dict[str, Decimal]:
+    """Return what the orders of these intents have traded so far, as far as it is known here."""
+    c = schema.fills.c
+    wanted = sorted(set(keys))
+    kept: dict[str, list[Decimal]] = {key: [] for key in wanted}
+    for key, quantity in connection.execute(select(c.key, c.quantity).where(c.key.in_(wanted))):
+        kept[key].append(quantity)
+    return {key: total(quantities) for key, quantities in kept.items()}

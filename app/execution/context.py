@@ -61,6 +61,14 @@ class Horizons:
         return self.absent_spread_spot_ms if venue is Venue.SPOT else self.absent_spread_usdm_ms
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Booked:
+    """What booking trades of one order of ours came to: how many were new, and what it has traded in all."""
+
+    new: int
+    quantity: Decimal
+
+
 class Books(Protocol):
     """What execution asks of the books; composed at the edge, since neither imports the other."""
 
@@ -68,6 +76,12 @@ class Books(Protocol):
         self, connection: Connection, *, trades: Sequence[ExchangeTrade], key: str | None, now_ms: int
     ) -> Sequence[ExchangeTrade]:
         """Book trades into fills and positions, with follow-ups for ledger and PnL; return the new ones."""
+        ...
+
+    def record_owned(
+        self, connection: Connection, *, owned: Mapping[str, Sequence[ExchangeTrade]], now_ms: int
+    ) -> Mapping[str, Booked]:
+        """Book trades of our orders, by the keys of their intents, and mark those booked that are."""
         ...
 
     def position(self, connection: Connection, *, venue: Venue, symbol: str) -> Decimal:

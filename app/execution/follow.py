@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 from app.delivery import Parcel
 from app.exchange.models import ExchangeTrade, OrderAbsent
-from app.execution import circuits
-from app.execution.adopt import Adopted, adopt
+from app.execution.adopt import adopt
 from app.execution.context import ExecutionContext
-from app.execution.fills import deliver_book_work
+from app.execution.swept import Ours, book_external, book_ours, take_in
 from app.job_safety.keys import CLIENT_ORDER_ID_PREFIX
 from app.job_safety.outcome import ExchangeOrder, Venue
 from app.job_safety.state import LIVE, ON_EXCHANGE, IntentState
-from app.journal import alerts, attempts, intents, watermarks
+from app.journal import alerts, intents, watermarks
 from app.journal.alerts import Alert, Severity
 from app.journal.rows import IntentRow
 
@@ -70,7 +69,7 @@ def follow_symbol(
     parcels: list[Parcel] = []
     for row in rows:
         is_waiting = row.is_algo and row.actual_order_id is None
-        shown = (algo_orders if is_waiting else orders).get(_trading_id(row))
+        shown = (algo_orders if is_waiting else orders).get(row.trading_id)
         if shown is not None and shown.executed_quantity == (row.executed_quantity or 0):
             continue
         parcels += _look_closer(context, row, is_waiting=is_waiting, spent=spent)
@@ -103,7 +102,8 @@ def sweep_trades(context: ExecutionContext, venue: Venue, symbol: str, spent: Sp
         by_order[trade.order_id].append(trade)
     with context.journal.read() as connection:
         owners = intents.by_order_ids(connection, venue=venue.value, symbol=symbol, order_ids=list(by_order))
-    count = 0
+    ours: dict[str, Ours] = {}
+    external: list[ExchangeTrade] = []
     unshown: list[ExchangeTrade] = []
     for order_id, group in by_order.items():
         owner = owners.get(order_id)
@@ -114,7 +114,8 @@ def sweep_trades(context: ExecutionContext, venue: Venue, symbol: str, spent: Sp
                 unshown += group
                 continue
             owner = asked if isinstance(asked, IntentRow) else None
-        count += _book(context, group, owner)
+        (external if owner is None else ours.setdefault(owner.key, Ours(owner=owner)).trades).extend(group)
+    count = book_ours(context, list(ours.values())) + book_external(context, external)
     swept_up_to = min((trade.trade_id for trade in unshown), default=max(t.trade_id for t in trades) + 1) - 1
     with context.journal.write() as connection:
         watermarks.advance(connection, venue=venue.value, symbol=symbol, trade_id=swept_up_to)
@@ -145,7 +146,7 @@ def sweep_orders(context: ExecutionContext, venue: Venue, symbol: str, spent: Sp
                 "order_of_ours_unknown", order_id=order.order_id, client_order_id=order.client_order_id
             )
         elif owner.state not in ON_EXCHANGE and owner.state is not IntentState.DISPATCHED:
-            parcels += _take_in(context, owner, order).parcels
+            parcels += take_in(context, owner, order).parcels
     return parcels
 
 
@@ -165,10 +166,6 @@ def sweep_income(context: ExecutionContext) -> int:
         return context.books.book_income(connection, entries, now_ms=context.clock.now_ms())
 
 
-def _trading_id(row: IntentRow) -> int:
-    return row.actual_order_id or row.exchange_order_id or -1
-
-
 def _look_closer(context: ExecutionContext, row: IntentRow, *, is_waiting: bool, spent: Spent) -> list[Parcel]:
     if row.venue is None or row.symbol is None:
         return []
@@ -176,7 +173,7 @@ def _look_closer(context: ExecutionContext, row: IntentRow, *, is_waiting: bool,
     if is_waiting:
         answer = context.gateway.get_order(row.venue, row.symbol, client_order_id=row.client_order_id, is_algo=True)
     else:
-        answer = context.gateway.get_order(row.venue, row.symbol, order_id=_trading_id(row))
+        answer = context.gateway.get_order(row.venue, row.symbol, order_id=row.trading_id)
     parcels: list[Parcel] = []
     found = [answer] if isinstance(answer, ExchangeOrder) else []
     if found and found[0].is_algo and found[0].actual_order_id:
@@ -205,21 +202,9 @@ def _owner_by_asking(
         if answer.client_order_id.startswith(CLIENT_ORDER_ID_PREFIX):
             _alarm_unknown(context, venue, symbol, answer)
         return None
-    adopted = _take_in(context, owner, answer)
+    adopted = take_in(context, owner, answer)
     context.hand_over(adopted.parcels)
     return adopted.row
-
-
-def _take_in(context: ExecutionContext, owner: IntentRow, order: ExchangeOrder) -> Adopted:
-    """Take what a sweep has found into the journal."""
-    if owner.state not in ON_EXCHANGE:
-        # The sweep may be faster than reconcile, which would have told the circuit.
-        with context.journal.read() as connection:
-            tries = attempts.of_intent(connection, owner.key)
-        if tries:
-            circuits.tell_of_unknown(context, owner, tries[-1])
-    with context.journal.write() as connection:
-        return adopt(context, connection, key=owner.key, order=order, source="sweep")
 
 
 def _alarm_unknown(context: ExecutionContext, venue: Venue, symbol: str, order: ExchangeOrder) -> None:
@@ -235,34 +220,9 @@ def _alarm_unknown(context: ExecutionContext, venue: Venue, symbol: str, order: 
         alerts.raise_alert(connection, unknown, now_ms=context.clock.now_ms())
 
 
-def _book(context: ExecutionContext, trades: Sequence[ExchangeTrade], owner: IntentRow | None) -> int:
-    now_ms = context.clock.now_ms()
-    key = None if owner is None else owner.key
-    with context.journal.write() as connection:
-        new = context.books.record_fills(connection, trades=trades, key=key, now_ms=now_ms)
-        if key is not None:
-            context.books.mark_booked(connection, key=key, now_ms=now_ms)
-    if owner is not None and new:
-        deliver_book_work(context, owner.key)
-        if owner.state not in LIVE:
-            _ask_for_the_end(context, owner)
-    if key is None and new:
-        context.record.event("external_trades", level="warning", trades=[trade.trade_id for trade in new])
-    return len(new)
-
-
 def _is_young(context: ExecutionContext, trades: Sequence[ExchangeTrade]) -> bool:
     now_ms = context.exchange_clock.estimate_ms(trades[0].venue) or context.clock.now_ms()
     return now_ms - max(trade.time_ms for trade in trades) < ORDER_IS_SHOWN_AFTER_MS
-
-
-def _ask_for_the_end(context: ExecutionContext, owner: IntentRow) -> None:
-    """A finished order has traded more than its last status said: take in what the exchange says of it now."""
-    if owner.venue is None or owner.symbol is None:
-        return
-    answer = context.gateway.get_order(owner.venue, owner.symbol, order_id=_trading_id(owner))
-    if isinstance(answer, ExchangeOrder):
-        context.hand_over(_take_in(context, owner, answer).parcels)
 
 
 def _is_after_opening(context: ExecutionContext, venue: Venue, trade: ExchangeTrade) -> bool:

@@ -56,6 +56,11 @@ class IntentRow(NamedTuple):
         """What kind of work this is, in metrics."""
         return job_type_of(self.type, self.venue)
 
+    @property
+    def trading_id(self) -> int:
+        """The exchange's id of the order that trades: a conditional one places another; -1 if none is known."""
+        return self.actual_order_id or self.exchange_order_id or -1
+
 
 class AttemptRow(NamedTuple):
     """One try to dispatch. `outcome`: None while nobody knows, else its answer's certainty, or ABSENT by evidence.

@@ -7,6 +7,7 @@ from tests.mutants.mutant import SCRIPTS, Edit, Mutant
 DISPATCH: Final = "app/execution/dispatch.py"
 FILLS: Final = "app/execution/fills.py"
 FOLLOW: Final = "app/execution/follow.py"
+SWEPT: Final = "app/execution/swept.py"
 SCHEMA: Final = "app/journal/schema.py"
 BOOKING: Final = "app/books/booking.py"
 BOOK_TESTS: Final = "tests/integration/test_books.py"
@@ -108,6 +109,19 @@ MUTANTS: Final = (
         expected="not_shown_yet",
         edits=(
             Edit(file=FOLLOW, old="if isinstance(asked, OrderAbsent) and _is_young(", new="if owner and _is_young("),
+        ),
+    ),
+    Mutant(
+        name="asks_once_for_the_end",
+        breaks="a sweep asks for a finished order's end only when it books its late trades, not when they are booked",
+        harm="a sweep that is killed in between leaves an order whose executed quantity is not what it traded",
+        expected="asks_the_next_time",
+        edits=(
+            Edit(
+                file=SWEPT,
+                old="        if owner.state not in LIVE and booked[owner.key].quantity >",
+                new="        if owner.state not in LIVE and booked[owner.key].new and booked[owner.key].quantity >",
+            ),
         ),
     ),
     Mutant(

@@ -13,7 +13,7 @@ from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
 from app.job_safety.outcome import ExchangeOrder, NotSent, Venue
 from app.job_safety.state import IntentState
 from app.journal import attempts, followups, intents, schema
-from tests.safety.simulation.exchange import QUERIES
+from tests.safety.simulation.exchange import QUERIES, Order
 from tests.safety.simulation.ports import NAMES
 from tests.safety.simulation.scheduler import Process
 from tests.safety.simulation.world import LONG, SYMBOL, World, sweep
@@ -303,8 +303,8 @@ def test_quarantined_order_stays_under_reconcile_and_is_settled_by_what_is_found
     assert world.row().state == S.FILLED
 
 
-def test_late_fill_of_a_canceled_order_is_taken_in(world: World) -> None:
-    """It traded between the cancel and its confirmation, and the first answer did not know of that yet."""
+def canceled_with_a_late_fill(world: World) -> Order:
+    """Have an order that the journal holds for canceled without a trade, and of which a third was executed."""
     world.order(order_type="LIMIT", price=Decimal(90), quantity=Decimal(3))
     world.finish(world.worker("k1"))
     order = world.exchange.orders[0]
@@ -320,10 +320,16 @@ def test_late_fill_of_a_canceled_order_is_taken_in(world: World) -> None:
     with world.journal.write() as connection:
         table = schema.intents
         connection.execute(table.update().values(state=S.CANCELED.value, executed_quantity=before.executed_quantity))
+    return order
+
+
+def test_late_fill_of_a_canceled_order_is_taken_in(world: World) -> None:
+    """It traded between the cancel and its confirmation, and the first answer did not know of that yet."""
+    order = canceled_with_a_late_fill(world)
 
     world.settle()
 
-    assert (world.row().state, world.row().executed_quantity) == (S.CANCELED, before.quantity / 3)
+    assert (world.row().state, world.row().executed_quantity) == (S.CANCELED, order.executed)
 
 
 def test_cancel_that_found_no_order_asks_before_it_calls_itself_done(world: World) -> None:
@@ -530,6 +536,33 @@ def test_sweep_that_died_before_it_booked_looks_at_the_same_trades_again(world: 
     assert not dying.is_dead, "no sweep came to its end"
     with world.journal.read() as connection:
         assert world.hand.books.position(connection, venue=Venue.USDM, symbol=SYMBOL) == -14
+
+
+def test_sweep_asks_nothing_about_orders_that_traded_what_they_said(world: World) -> None:
+    for number in range(1, 4):
+        world.order(f"k{number}")
+        world.finish(world.worker(f"k{number}"))
+    points: list[str] = []
+    world.hand_process.reply_inline = points.append
+
+    assert sweep(world.hand) == "3 trades"
+
+    assert [point for point in points if point == "ask:get_order"] == []
+    assert points.count("journal:begin") < 4 * 3
+
+
+def test_sweep_that_died_before_it_asked_for_the_end_of_an_order_asks_the_next_time(world: World) -> None:
+    order = canceled_with_a_late_fill(world)
+    dying = world.start("sweeper", sweep)
+    world.run_until(dying, "ask:get_order")
+    with world.journal.read() as connection:
+        assert world.hand.books.position(connection, venue=Venue.USDM, symbol=SYMBOL) == 1
+    dying.kill()
+    assert world.row().executed_quantity == 0
+
+    sweep(world.hand)
+
+    assert (world.row().state, world.row().executed_quantity) == (S.CANCELED, order.executed)
 
 
 def test_claim_that_nothing_was_sent_counts_only_from_the_attempt_that_holds_the_row(world: World) -> None:
