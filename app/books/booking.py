@@ -94,11 +94,17 @@ def record_owned(
     now_ms: int,
     assets: AssetsOf = assets_of,
 ) -> dict[str, list[ExchangeTrade]]:
-    """Book trades of several intents of ours in one transaction; return for each what this call has booked.
+    """Book trades of one symbol, of several intents of ours, in one transaction; return for each what is booked now.
 
-    As `record_fills`, which see. All intents are held before the first position is, so that two such calls, or one
-    beside that of a worker, never wait in a circle.
+    As `record_fills`, which see. All intents are held before the position is, so that two such calls, or one beside
+    that of a worker, never wait in a circle.
+
+    Raises:
+        ValueError: trades of several symbols, whose positions would be held in no order.
+        WrongInstallationError, InvariantViolatedError: as `record_fills`.
     """
+    if len({(trade.venue, trade.symbol) for trades in owned.values() for trade in trades}) > 1:
+        raise ValueError("trades: of several symbols; book one symbol at a time")
     lock_intents(connection, owned)
     return {
         key: record_fills(connection, account=account, trades=trades, key=key, now_ms=now_ms, assets=assets)

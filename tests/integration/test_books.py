@@ -15,7 +15,7 @@ from sqlalchemy import event, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from app.books import booked, booking, check, handlers, income, ledger, opening, pnl, reports
-from app.books.booking import POST_LEDGER, POST_PNL, record_fills
+from app.books.booking import POST_LEDGER, POST_PNL, record_fills, record_owned
 from app.books.check import ExchangeSnapshot, check_alone, check_books
 from app.books.fills import Fill
 from app.exchange.models import Balance, ExchangePosition, ExchangeTrade, Income
@@ -173,7 +173,17 @@ def deliver_all(journal: Journal, trades, owners, chance: random.Random) -> None
     while told:
         size = chance.randint(1, len(told))
         batch, told = told[:size], told[size:]
-        for key in (*KEYS, None):
+        keys: tuple[str | None, ...] = (*KEYS, None)
+        if chance.random() < 0.5:
+            keys = (None,)
+            for symbol in sorted({(each.venue, each.symbol) for each, _ in batch}):
+                owned = {
+                    key: [each for each, owner in batch if (owner, (each.venue, each.symbol)) == (key, symbol)]
+                    for key in KEYS
+                }
+                with journal.write() as connection:
+                    record_owned(connection, account="main", owned=owned, now_ms=NOW)
+        for key in keys:
             chosen = [each for each, owner in batch if owner == key]
             with journal.write() as connection:
                 record_fills(connection, account="main", trades=chosen, key=key, now_ms=NOW)
