@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from app.books import ledger, pnl
 from app.books.fills import Fill
 from app.exchange.models import ExchangeTrade
+from app.execution.alone import be_alone_with
 from app.execution.context import ExecutionContext
 from app.execution.fills import parcels_of
 from app.intents import LedgerIntent, PnlIntent, PositionIntent, Trade, from_canonical
@@ -25,10 +26,12 @@ def run_book_job(context: ExecutionContext, key: str) -> str:
     Raises:
         IntentNotFoundError: the journal does not know the key.
         StoreUnavailableError: the journal does not answer.
+        NotAloneError: a worker has died of it, and this process is at other work too.
     """
     now_ms = context.clock.now_ms()
     with context.journal.write() as connection:
         row = intents.load(connection, key, lock=True)
+        be_alone_with(context, row)
         if row.state is not IntentState.RECEIVED:
             return row.state.value  # done before, or quarantined: a person's word comes first
         if row.venue is not None and not context.books.is_open(connection, row.venue):

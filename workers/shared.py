@@ -11,9 +11,10 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from redis.exceptions import RedisError
+from rq import Queue
 from rq.exceptions import StopRequested
 
 from app.composition import open_here
@@ -22,6 +23,7 @@ from app.job_safety.errors import StoreUnavailableError
 from app.observability.log import make_logger
 from app.wiring import Installation, connect_redis
 from workers.quiet import quiet_rq
+from workers.room import Room
 from workers.worker import SafetyWorker
 
 LOOK_S: Final = 3.0
@@ -59,6 +61,30 @@ class ThreadWorker(SafetyWorker):
     turn: threading.Lock
     """Whose turn it is to wait for the next job of the queue."""
 
+    room: Room
+    """Who is at work in this process."""
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether the end of a job may begin the next: not while another thread waits to be alone."""
+        return super().may_go_on and self.room.may_enter(self)
+
+    def stay_alone(self) -> bool:
+        """Return whether this process is at nothing but the job under way until that ends."""
+        return self.room.stay_alone(self)
+
+    def execute_job(self, job: Any, queue: Queue) -> None:
+        """Run what was begun, or decline it while another thread is alone."""
+        if self.room.enter(self):
+            try:
+                super().execute_job(job, queue)
+            finally:
+                self.room.leave(self)
+        else:
+            self.decline(job)
+        if not self.room.may_enter(self):
+            self._stand_aside()
+
     def _install_signal_handlers(self) -> None:
         """Leave signals alone: only the main thread may handle them."""
 
@@ -76,6 +102,22 @@ class ThreadWorker(SafetyWorker):
             return super()._wait()
         finally:
             self.turn.release()
+
+    def _stand_aside(self) -> None:
+        """Wait outside, with no job in hand, until this thread may work again; take the next if it is to be alone."""
+        if self._claimed is not None:
+            self.decline(self._claimed)
+            self._claimed = None
+        try:
+            while not self.room.wait(self, LOOK_S):
+                self._end_if_told()
+                with contextlib.suppress(RedisError):  # who works tells, and does what there is to do
+                    self.heartbeat()
+            if self.room.is_next(self):
+                self._claimed = self._claims.take(self._asking())
+        finally:
+            if self._claimed is None:
+                self.room.renounce(self)
 
     def _end_if_told(self) -> None:
         if self.is_stopping:
@@ -97,8 +139,8 @@ def run_shared(places: Sequence[Place], *, burst: bool = False, installation: In
     its queue is empty.
     """
     installation = installation or open_here()
-    turns = {place.queue: threading.Lock() for place in places}
-    workers = [_worker(installation, place, turns[place.queue]) for place in places]
+    turns, room = {place.queue: threading.Lock() for place in places}, Room()
+    workers = [_worker(installation, place, turns[place.queue], room) for place in places]
     ends = _Ends()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stopper(workers))
@@ -117,10 +159,10 @@ def run_shared(places: Sequence[Place], *, burst: bool = False, installation: In
     return 0 if was_told and ends.are_clean else 1
 
 
-def _worker(installation: Installation, place: Place, turn: threading.Lock) -> ThreadWorker:
+def _worker(installation: Installation, place: Place, turn: threading.Lock, room: Room) -> ThreadWorker:
     connection = connect_redis(installation.redis_url, timeout_s=TIMEOUT_S)
     worker = ThreadWorker([place.queue], name=place.name, connection=connection, installation=installation)
-    worker.turn = turn
+    worker.turn, worker.room = turn, room
     return worker
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from rq.worker import WorkerStatus
 
 from app.composition import compose, guard_names, open_here
 from app.delivery import QUEUES, URGENT, Claim, Claims, Leavings, rq_queue_name
+from app.execution.alone import NotAloneError
 from app.execution.context import ExecutionContext
 from app.job_safety.admission import Asking, EffectKind
 from app.job_safety.errors import (
@@ -104,6 +106,15 @@ class SafetyWorker(SimpleWorker):
         """Whether it has been told to end."""
         return bool(self._stop_requested)
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether the end of a job may begin the next."""
+        return not self.is_stopping
+
+    def stay_alone(self) -> bool:
+        """Return whether this process is at nothing but the job under way until that ends."""
+        return True
+
     def work(self, *arguments: Any, **options: Any) -> bool:
         """Work until told to stop, or with `burst` until the queue is empty.
 
@@ -113,7 +124,7 @@ class SafetyWorker(SimpleWorker):
             UnsafeRedisError: in mode live, on a Redis that is not safe to trade on.
         """
         self.installation.delivery.claim()
-        self.context = compose(self.installation, self.name)
+        self.context = replace(compose(self.installation, self.name), stay_alone=self.stay_alone)
         here = self.installation
         check_before_work(here.redis, here.settings, here.clock, self.context.record)
         jobs.CONTEXT.set(self.context)
@@ -171,13 +182,18 @@ class SafetyWorker(SimpleWorker):
         try:
             with self._admission_of(claim):
                 result = jobs.run(claim.function, claim.key)
+        except NotAloneError:
+            context.afterwards.leavings = None
+            self._end_guards(leavings)
+            self._claims.give_back()
+            return
         except Exception:  # noqa: BLE001 - RQ's own: whatever a job raises is kept in the job, and the worker goes on
             context.afterwards.leavings = None
             self._fail(claim, queue, leavings)
             return
         context.afterwards.leavings = None
         has_dependents, self._claimed = self._claims.finish(
-            claim, result, leavings, begin_next=not self.is_stopping, asking=self._asking()
+            claim, result, leavings, begin_next=self.may_go_on, asking=self._asking()
         )
         jobs.after_the_end(context, leavings)
         if has_dependents:
@@ -190,6 +206,15 @@ class SafetyWorker(SimpleWorker):
         with contextlib.suppress(RedisError):  # then the sweeper brings it back
             self._claims.give_back()
         super().teardown()  # type: ignore[no-untyped-call]  # the same
+
+    def decline(self, claim: Claim) -> None:
+        """Return a job that was begun to the head of its queue, with the admission that came with its beginning."""
+        with self._admission_of(claim):
+            self._claims.give_back()
+
+    def _end_guards(self, leavings: Leavings) -> None:
+        for guard in leavings.guards:
+            self._context_in_use.end(guard)
 
     def _asking(self) -> Asking | None:
         """Return what asks for the admission of the next job with its beginning, or nothing.
@@ -265,8 +290,7 @@ class SafetyWorker(SimpleWorker):
         """Tell what the job has left, and have RQ keep the failure where its tools show it."""
         context = self._context_in_use
         raised = sys.exc_info()
-        for guard in leavings.guards:
-            context.end(guard)
+        self._end_guards(leavings)
         context.hand_over(leavings.parcels)
         if not isinstance(raised[1], RetryableError | OutcomeUnknownError | RedisError):
             # What breaks by itself counts as a death: an intent that does so again and again is poison.

@@ -7,6 +7,7 @@ from app.exchange.errors import ExchangeClockUnknownError, ExchangeQueryError
 from app.exchange.models import CancelAccepted, CancelOutcome, PinnedCancel
 from app.exchange.signing import payload_hash
 from app.execution.adopt import adopt
+from app.execution.alone import be_alone_with
 from app.execution.conditions import Denied, Pin, closing_states, first_denied
 from app.execution.context import ExecutionContext
 from app.execution.heard import Heard, call_name
@@ -34,9 +35,11 @@ def run_cancel(context: ExecutionContext, key: str) -> str:
     Raises:
         IntentNotFoundError: the journal does not know the key.
         StoreUnavailableError: the journal does not answer.
+        NotAloneError: a worker has died of it, and this process is at other work too.
     """
     with context.journal.read() as connection:
         row = intents.load(connection, key)
+        be_alone_with(context, row)
         intent = from_canonical(row.content)
         if not isinstance(intent, CancelIntent):
             raise InvariantViolatedError(f"{key} is a {row.type}, not a cancel")

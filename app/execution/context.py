@@ -161,6 +161,8 @@ class ExecutionContext:
     symbols: Mapping[Venue, Sequence[str]]
     read_kill_here: Callable[[], Mapping[str, KillState]] = dict
     """What the kill switch's file and environment say now, on this machine."""
+    stay_alone: Callable[[], bool] = lambda: True
+    """Have this process be at nothing but the job under way until that ends, if that can be; else return False."""
     kill: KillSwitch | None = None
     """Through which this process latches what it sees; None: somebody else does."""
     doubt_closes_symbol: bool = False

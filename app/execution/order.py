@@ -5,6 +5,7 @@ from typing import Final
 
 from app.exchange.errors import ExchangeClockUnknownError, ExchangeQueryError
 from app.execution import kill, opening, reconcile
+from app.execution.alone import be_alone_with
 from app.execution.conditions import Denied
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
 from app.execution.dispatch import dispatch
@@ -37,6 +38,7 @@ def run_order(context: ExecutionContext, key: str) -> str:
     Raises:
         IntentNotFoundError: the journal does not know the key: the queue is never trusted to say what to do.
         StoreUnavailableError: a store does not answer; what opens risk was not sent.
+        NotAloneError: a worker has died of it, and this process is at other work too.
     """
     text = ""
     for _ in range(MAX_ROUNDS):
@@ -45,6 +47,7 @@ def run_order(context: ExecutionContext, key: str) -> str:
         context.early.known_epoch = stamp.kill_epoch
         if row.type != "order":
             raise InvariantViolatedError(f"{key} is a {row.type}, not an order")
+        be_alone_with(context, row)
         if row.state in DOUBTFUL:
             _give_back_early(context)  # or reconcile would find its lease held: by ourselves
             return reconcile_row(context, row)

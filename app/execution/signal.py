@@ -1,6 +1,7 @@
 """Turn a signal into its order intent, its quantity rounded down to the exchange's steps: one order per signal."""
 
 from app.exchange.errors import ExchangeQueryError
+from app.execution.alone import be_alone_with
 from app.execution.context import REDELIVER_AFTER_MS, ExecutionContext
 from app.execution.parcels import parcel_of
 from app.intents import MAX_VALID_FOR_S, OrderIntent, SignalIntent, canonical, content_hash, from_canonical
@@ -23,9 +24,11 @@ def run_signal(context: ExecutionContext, key: str) -> str:
     Raises:
         IntentNotFoundError: the journal does not know the key.
         StoreUnavailableError: the journal does not answer.
+        NotAloneError: a worker has died of it, and this process is at other work too.
     """
     with context.journal.read() as connection:
         row = intents.load(connection, key)
+    be_alone_with(context, row)
     signal = from_canonical(row.content)
     if not isinstance(signal, SignalIntent):
         raise InvariantViolatedError(f"{key} is a {row.type}, not a signal")

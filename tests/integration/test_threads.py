@@ -1,13 +1,17 @@
 """Several workers in one process: they are at several orders at once, and die, stop and wait as one."""
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from app.cli.demo.killer import Killer
 from app.execution.parcels import parcel_of
+from app.journal import schema
+from app.journal.rows import AttemptRow
 from app.settings import MOST_THREADS
 from tests.support.nursery import Nursery, Process
 from tests.support.paper_process import PaperProcess
@@ -60,6 +64,24 @@ def placed_once(here: System, *keys: str) -> None:
         assert len(here.exchange.orders_of(row.client_order_id)) == 1
 
 
+def died_of(here: System, key: str) -> None:
+    """Have the journal hold that a worker has died of an order."""
+    with here.installation.journal.write() as connection:
+        connection.execute(update(schema.intents).where(schema.intents.c.key == key).values(rescues=1))
+
+
+def beside(key: str, tries: Mapping[str, AttemptRow]) -> set[str]:
+    """Return whose request was on the wire while that of `key` was."""
+    of = tries[key]
+    return {
+        other
+        for other, one in tries.items()
+        if other != key
+        and one.dispatched_at_ms < (of.settled_at_ms or 0)
+        and of.dispatched_at_ms < (one.settled_at_ms or 0)
+    }
+
+
 def owners(here: System, *keys: str) -> set[str]:
     return {attempt.owner for key in keys for attempt in here.attempts(key)}
 
@@ -92,6 +114,62 @@ def test_process_that_dies_with_two_orders_on_the_wire_has_both_rescued_and_plac
     rescued = [line for line in supervisor.words().splitlines() if '"event": "rescued"' in line]
     assert len(rescued) == 2, "each by its name, at once: no lease had to run out"
     assert here.problems() == []
+
+
+def test_order_that_kills_every_process_takes_no_other_with_it(here: System) -> None:
+    supervisor = here.nursery.start(
+        "tests.support.poison", ["--workers", "urgent=1,orders=1"], environment=here.environment, folder=here.folder,
+        name="supervisor-of-poison",
+    )  # fmt: skip
+    here.processes.append(supervisor)
+    here.order("first")
+    here.wait_until_booked("first")
+    others = [f"slow-{number}" for number in range(4)]
+    for key in (*others[:2], "poison", *others[2:]):
+        here.order(key, valid_for_s=600)
+    here.wait_for_state("poison", "QUARANTINED")
+
+    placed_once(here, *others)
+    assert "poison" in (here.row("poison").reason or "")
+    died = [json.loads(line) for line in supervisor.words().splitlines() if '"event": "rescued"' in line]
+    assert {one["key"] for one in died} > {"poison"}, "no other order was beside it when a process died"
+
+
+def test_order_that_a_worker_has_died_of_is_worked_on_alone(here: System) -> None:
+    one = opened(here)
+    one.terminate()
+    assert one.wait() == 0
+    here.exchange.faults({**SLOW, "ms": 700})
+    keys = ("a", "suspect", "b", "c")
+    for key in keys:
+        here.order(key, valid_for_s=600)
+    died_of(here, "suspect")
+
+    here.start("worker", "orders", "--threads", "2")
+    placed_once(here, *keys)
+
+    tries = {key: here.attempts(key)[0] for key in keys}
+    assert beside("suspect", tries) == set()
+    assert beside("b", tries) == {"c"}, "those that nobody died of are worked on side by side"
+    assert here.row("suspect").rescues == 0, "it has come on"
+
+
+def test_thread_that_was_waiting_gives_back_what_it_gets_while_another_is_alone(here: System) -> None:
+    one = opened(here)
+    one.terminate()
+    assert one.wait() == 0
+    here.exchange.faults(SLOW)
+    here.order("suspect", valid_for_s=600)
+    died_of(here, "suspect")
+    here.start("worker", "orders", "--threads", "2")
+    here.wait_for_state("suspect", "DISPATCHED")
+    here.until(lambda: blocked(here) == 1, "the other thread to wait for an order")
+
+    here.order("late", valid_for_s=600)
+    placed_once(here, "suspect", "late")
+
+    assert beside("late", {key: here.attempts(key)[0] for key in ("suspect", "late")}) == set()
+    assert here.row("late").rescues == 0
 
 
 def test_of_an_idle_process_one_thread_waits_and_hands_the_waiting_over_with_a_job(here: System) -> None:

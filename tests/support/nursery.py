@@ -23,7 +23,7 @@ from tests.support.redis_server import die_with_parent
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
     "workers.run", "workers.sweeper", "workers.reconciler", "workers.exporter", "app.cli.main",
-    "app.exchange.paper.server",
+    "app.exchange.paper.server", "tests.support.poison",
 )  # fmt: skip
 
 
