@@ -194,7 +194,7 @@ class Workers(Group):
     ledger: Count = 1
     pnl: Count = 1
     signals: Count = 1
-    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] = 1
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] = 2
     """Workers of one process of the queues `urgent` and `orders`: one has the processor while others wait."""
 
 
