@@ -4,6 +4,7 @@ import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, select
@@ -22,9 +23,9 @@ from app.job_safety.admission import Admission
 from app.job_safety.circuit_breaker import BreakerPolicy, Breakers
 from app.job_safety.effect import GateMode
 from app.job_safety.kill_key import KillKey
-from app.job_safety.kill_line import KillKeyLine
 from app.job_safety.kill_switch import KillSource, KillState
 from app.job_safety.lease_keeper import LeaseKeeper
+from app.job_safety.once_redis import PatientOnceRedis
 from app.job_safety.outcome import Failure, Venue
 from app.job_safety.rate_limit import Pause, RateGate, RatePolicy
 from app.job_safety.retry_policy import RetryLimits
@@ -36,7 +37,6 @@ from app.settings import Settings, config_hash, opening_read_lag_ms
 from app.wiring import (
     REDIS_TIMEOUT_S,
     Installation,
-    PatientOnceRedis,
     connect_redis,
     open_installation,
     settings_from_environment,
@@ -165,7 +165,7 @@ def compose(installation: Installation, owner: str, *, gateway: ExchangeGateway 
         pause=Pause(installation.redis, names),
         breakers=gates.breakers,
         rate=gates.rate,
-        read_kill_key=KillKeyLine(quick, names.kill_switch).read,
+        read_kill_key=partial(kill_switch.read_key, quick, names.kill_switch),
         read_kill_here=kill_sources_here(settings),
         kill=make_kill_switch(installation, owner=owner, record=record),
         gateway=gateway,

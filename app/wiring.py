@@ -4,13 +4,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -20,6 +18,7 @@ from app.exchange.config import GatewayConfig
 from app.exchange.exchange_clock import ExchangeClockLimits
 from app.exchange.gateway import ExchangeGateway
 from app.job_safety.errors import TerminalError
+from app.job_safety.once_redis import OnceRedis, PatientOnceRedis
 from app.job_safety.redis_facts import Names
 from app.job_safety.redis_safety import MIB, RedisLimits
 from app.journal import meta, migrate
@@ -137,31 +136,7 @@ def redis_url(settings: Settings, clock: Clock) -> str:
     return ensure_redis(settings.stores.home, clock, appendfsync=settings.stores.appendfsync).url
 
 
-class PatientOnceRedis(Redis):
-    """Waits for a Redis that hangs once, and then refuses at once for as long: waits must not add up before an exit."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._refuses_until_s = 0.0
-
-    def execute_command(self, *arguments: Any, **options: Any) -> Any:
-        """Send one command.
-
-        Raises:
-            TimeoutError: it was not answered, or one just before was not.
-        """
-        started_s = monotonic()
-        if started_s < self._refuses_until_s:
-            raise RedisTimeoutError("it has just left a command unanswered")
-        try:
-            return super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]  # redis-py has no types here
-        except RedisTimeoutError:
-            now_s = monotonic()
-            self._refuses_until_s = now_s + (now_s - started_s)
-            raise
-
-
-def connect_redis(url: str, *, timeout_s: float = REDIS_TIMEOUT_S, kind: type[Redis] = Redis) -> Redis:
+def connect_redis(url: str, *, timeout_s: float = REDIS_TIMEOUT_S, kind: type[Redis] = OnceRedis) -> Redis:
     """Return a client that sends every command once: redis-py's own retries repeat writes whose answer was lost."""
     options: Mapping[str, object] = {
         "retry": Retry(NoBackoff(), 0),

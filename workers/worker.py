@@ -36,6 +36,7 @@ from app.job_safety.errors import (
     RetryableError,
     StoreUnavailableError,
 )
+from app.job_safety.once_redis import OnceRedis
 from app.journal import intents
 from app.wiring import Installation, connect_redis
 from workers import jobs
@@ -344,4 +345,4 @@ def sent_once(connection: Redis | None, installation: Installation) -> Redis:
         return connect_redis(installation.redis_url, timeout_s=WORKER_TTL_S + 30)
     connection.connection_pool.connection_kwargs["retry"] = Retry(NoBackoff(), 0)
     connection.connection_pool.disconnect()
-    return connection
+    return OnceRedis(connection_pool=connection.connection_pool)

@@ -16,7 +16,6 @@ from typing import Any, Final, cast
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from app.delivery.line import Line
 from app.delivery.port import FAILURE_TTL_S, JOB_FUNCTIONS, RESULT_TTL_S, Delivery, Parcel
 from app.delivery.rq_format import now_text
 from app.job_safety import scripts
@@ -62,7 +61,6 @@ class Claims:
     ) -> None:
         """Make them. `guards`: what stands before a key in the name of the guard of an order."""
         self._redis = redis
-        self._line = Line(redis)
         self._guards = guards
         self._delivery = delivery
         self._list = f"rq:queue:{queue}"
@@ -136,7 +134,7 @@ class Claims:
             arguments += batch.arguments
         keys += _keys(asking)
         arguments += _arguments(asking)
-        dependents, following = self._line.call(self._finish, keys, arguments)
+        dependents, following = self._finish(keys=keys, args=arguments)
         return bool(dependents), _claim(following, execution, asking)
 
     def give_back(self) -> bool:
@@ -161,7 +159,7 @@ class Claims:
     def _begin(self, source: str, asking: Asking | None) -> Claim | None:
         execution, common = self._common()
         keys, arguments = [*self._own, source, *_keys(asking)], [*common, *_arguments(asking)]
-        return _claim(self._line.call(self._claim, keys, arguments), execution, asking)
+        return _claim(self._claim(keys=keys, args=arguments), execution, asking)
 
     def _common(self) -> tuple[str, list[Any]]:
         execution = uuid.uuid4().hex
