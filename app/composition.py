@@ -25,7 +25,6 @@ from app.job_safety.effect import GateMode
 from app.job_safety.kill_key import KillKey
 from app.job_safety.kill_switch import KillSource, KillState
 from app.job_safety.lease_keeper import LeaseKeeper
-from app.job_safety.once_redis import PatientOnceRedis
 from app.job_safety.outcome import Failure, Venue
 from app.job_safety.rate_limit import Pause, RateGate, RatePolicy
 from app.job_safety.retry_policy import RetryLimits
@@ -33,6 +32,7 @@ from app.job_safety.side_effect_guard import Gates, GuardNames, SideEffectGuard
 from app.journal import schema
 from app.observability.log import make_logger
 from app.observability.recorder import Recorder
+from app.once_redis import PatientOnceRedis
 from app.settings import Settings, config_hash, opening_read_lag_ms
 from app.wiring import (
     REDIS_TIMEOUT_S,

@@ -18,11 +18,11 @@ from app.exchange.config import GatewayConfig
 from app.exchange.exchange_clock import ExchangeClockLimits
 from app.exchange.gateway import ExchangeGateway
 from app.job_safety.errors import TerminalError
-from app.job_safety.once_redis import OnceRedis, PatientOnceRedis
 from app.job_safety.redis_facts import Names
 from app.job_safety.redis_safety import MIB, RedisLimits
 from app.journal import meta, migrate
 from app.journal.engine import Journal
+from app.once_redis import OnceRedis, PatientOnceRedis
 from app.settings import PAPER_KEY, PAPER_SECRET, Settings, load_settings, with_local_exchange
 
 REDIS_TIMEOUT_S: Final = 5

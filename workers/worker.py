@@ -36,8 +36,8 @@ from app.job_safety.errors import (
     RetryableError,
     StoreUnavailableError,
 )
-from app.job_safety.once_redis import OnceRedis
 from app.journal import intents
+from app.once_redis import OnceRedis
 from app.wiring import Installation, connect_redis
 from workers import jobs
 from workers.identity import new_owner

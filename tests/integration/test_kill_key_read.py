@@ -9,7 +9,7 @@ import pytest
 
 from app.job_safety.kill_switch import KillState as K
 from app.job_safety.kill_switch import read_key
-from app.job_safety.once_redis import OnceRedis
+from app.once_redis import OnceRedis
 from app.wiring import connect_redis
 from tests.support.redis_server import RedisServer
 

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq.exceptions import StopRequested
 
-from app.job_safety import once_redis
+from app import once_redis
 from app.wiring import connect_redis
 
 COUNT = "return {ARGV[1], redis.call('INCR', KEYS[1])}"

@@ -7,7 +7,7 @@ import pytest
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.intents import parse_intent
-from app.job_safety.once_redis import PatientOnceRedis
+from app.once_redis import PatientOnceRedis
 from app.producer import Producer
 from app.producer.terms import SWEEP_AFTER_MS
 from app.wiring import connect_redis
@@ -113,7 +113,7 @@ def test_redis_that_hangs_is_waited_for_once_and_left_alone_for_as_long(
     redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter([100.0, 105.0, 109.9, 110.0])
-    monkeypatch.setattr("app.job_safety.once_redis.monotonic", lambda: next(times))
+    monkeypatch.setattr("app.once_redis.monotonic", lambda: next(times))
     with connect_redis(redis_url, timeout_s=0.2, kind=PatientOnceRedis) as client:
         redis_server.pause()
         with pytest.raises(RedisTimeoutError):
