@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from app.composition import open_here
 from app.delivery import QUEUES
@@ -14,15 +15,20 @@ from workers.quiet import quiet_rq
 from workers.shared import run_shared, side_by_side
 from workers.worker import SafetyWorker
 
+BOOK_QUEUES: Final = ("positions", "ledger", "pnl", "signals")
+"""Queues whose work waits for nobody: one thread does it all."""
 
-def run_workers(
-    queue: str, *, process: str, threads: int = 1, burst: bool = False, installation: Installation | None = None
-) -> int:
+
+def threads_on(queue: str, configured: int) -> int:
+    """Return how many workers a process has on `queue`; `configured`: of those that talk to the exchange."""
+    return 1 if queue in BOOK_QUEUES else configured
+
+
+def run_workers(queue: str, *, process: str, installation: Installation, threads: int = 1, burst: bool = False) -> int:
     """Run `threads` workers on one queue until told to stop; return the exit code.
 
     A single one has the name `process`, several have those of `names_of`.
     """
-    installation = installation or open_here()
     if threads > 1:
         return run_shared(side_by_side(process, queue, threads), burst=burst, installation=installation)
     with quiet_rq():
@@ -37,13 +43,17 @@ def names_of(process: str, *, queue: str, threads: int) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the workers of one process from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m workers.run", description="Run one worker on one queue.")
+    parser = argparse.ArgumentParser(prog="python -m workers.run", description="Work on one queue.")
     parser.add_argument("queue", choices=QUEUES)
     parser.add_argument("--burst", action="store_true", help="stop when the queue is empty")
-    parser.add_argument("--threads", type=int, default=1, choices=range(1, MOST_THREADS + 1))
+    parser.add_argument("--threads", type=int, choices=range(1, MOST_THREADS + 1), help="else as configured")
     parsed = parser.parse_args(arguments)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    return run_workers(parsed.queue, process=new_owner(parsed.queue), threads=parsed.threads, burst=parsed.burst)
+    here = open_here()
+    threads = parsed.threads or threads_on(parsed.queue, here.settings.workers.threads)
+    return run_workers(
+        parsed.queue, process=new_owner(parsed.queue), threads=threads, burst=parsed.burst, installation=here
+    )
 
 
 if __name__ == "__main__":

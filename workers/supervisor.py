@@ -29,10 +29,9 @@ from workers.patience import run_with_stores
 from workers.redis_watch import check_before_work
 from workers.rescue import run_rescue
 from workers.rescues import Rescues
-from workers.run import names_of, run_workers
+from workers.run import BOOK_QUEUES, names_of, run_workers, threads_on
 from workers.shared import a_queue_each, run_shared
 
-SHARED_QUEUES: Final = ("positions", "ledger", "pnl", "signals")
 RESTART_PAUSES_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Before the next start of a role that keeps dying young."""
 
@@ -213,8 +212,8 @@ def roles_of(workers: Mapping[str, int], *, threads: int = 1) -> list[Role]:
     Those that talk to the exchange work with `threads` threads each. Queues of book work with one worker each share a
     process, a thread each.
     """
-    together = tuple(queue for queue in SHARED_QUEUES if workers.get(queue) == 1)
-    counts = [(queue, count, 1 if queue in SHARED_QUEUES else threads) for queue, count in workers.items()]
+    together = tuple(queue for queue in BOOK_QUEUES if workers.get(queue) == 1)
+    counts = [(queue, count, threads_on(queue, threads)) for queue, count in workers.items()]
     roles = [
         Role(name=queue, number=number, run=partial(_work, queue, at_once), owners=partial(_names, queue, at_once))
         for queue, count, at_once in counts

@@ -41,7 +41,7 @@ COMMANDS: Final[Mapping[str, Noun]] = MappingProxyType(
         "archive": Noun(
             module="archive", attribute="archive", summary="Make the journal small: pack what is long over."
         ),
-        "worker": Noun(module="processes", attribute="worker", summary="Run one worker on one queue."),
+        "worker": Noun(module="processes", attribute="worker", summary="Work on one queue."),
         "supervise": Noun(module="processes", attribute="supervise", summary="Run and watch all workers."),
         "reconcile": Noun(module="processes", attribute="reconcile", summary="Settle what is in doubt."),
         "sweep": Noun(module="processes", attribute="sweep", summary="Find what should be moving and is not."),

@@ -30,22 +30,25 @@ def worker(
     queue: Annotated[str, typer.Argument(help="urgent, orders, positions, ledger, pnl or signals.")],
     *,
     burst: Annotated[bool, typer.Option("--burst", help="End when the queue is empty.")] = False,
-    threads: Annotated[int, typer.Option("--threads", help="Workers side by side in this process, up to 16.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="Workers side by side, up to 16. Otherwise as configured.")
+    ] = None,
 ) -> None:
-    """Run one worker on one queue.
+    """Run the workers of one process on a queue.
 
     Example:
-      fillonce worker orders --threads 2
+      fillonce worker orders --threads 4
     """
     from app.delivery import QUEUES  # lazy: --help needs no rq
     from app.settings import MOST_THREADS  # lazy: nor settings
 
     if queue not in QUEUES:
         raise typer.BadParameter(f"{queue[:40]!r} is not a queue; use one of {', '.join(QUEUES)}", param_hint="QUEUE")
-    if not 1 <= threads <= MOST_THREADS:
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise typer.BadParameter(f"{threads} is not a number from 1 to {MOST_THREADS}", param_hint="--threads")
     _check_settings()
-    become("workers.run", [queue, "--threads", str(threads), *(["--burst"] if burst else [])])
+    wanted = [] if threads is None else ["--threads", str(threads)]
+    become("workers.run", [queue, *wanted, *(["--burst"] if burst else [])])
 
 
 def supervise(

@@ -68,7 +68,7 @@ _CELERY: Final = (
 _HUEY: Final = ("{bin}/huey_consumer", "bench.throughput.on_huey.huey", "-w", "1", "-q")
 _DBOS: Final = ("{bin}/python", "-m", "bench.throughput.on_dbos")
 _OURS: Final = ("{bin}/fillonce", "worker", "orders")
-_THREADED: Final = (*_OURS, "--threads", "2")
+_UNTHREADED: Final = (*_OURS, "--threads", "1")
 
 STOCK: Final = Kind(letter="a", name="RQ SimpleWorker", module="rq", command=_SIMPLE)
 FORKING: Final = Kind(letter="b", name="RQ Worker (forks)", module="rq", command=(*_RQ, "bench"), share=0.3)
@@ -85,12 +85,12 @@ ON_SQLITE: Final = Kind(
 ON_POSTGRES: Final = Kind(
     letter="h", name="fillonce on PostgreSQL", module="fillonce", command=_OURS, database="PostgreSQL", is_ours=True
 )
-THREADS_ON_SQLITE: Final = Kind(
-    letter="i", name="fillonce on SQLite, two threads", module="fillonce", command=_THREADED, database="SQLite",
+ONE_ON_SQLITE: Final = Kind(
+    letter="i", name="fillonce on SQLite, one thread", module="fillonce", command=_UNTHREADED, database="SQLite",
     is_ours=True,
 )  # fmt: skip
-THREADS_ON_POSTGRES: Final = Kind(
-    letter="j", name="fillonce on PostgreSQL, two threads", module="fillonce", command=_THREADED,
+ONE_ON_POSTGRES: Final = Kind(
+    letter="j", name="fillonce on PostgreSQL, one thread", module="fillonce", command=_UNTHREADED,
     database="PostgreSQL", is_ours=True,
 )  # fmt: skip
 
@@ -100,15 +100,15 @@ CORE: Final = (STOCK, ON_SQLITE, ON_POSTGRES, CELERY)
 _OTHERS: Final = (HUEY, POWERTOOLS, FORKING, DBOS)
 _ENQUEUED: Final = (STOCK, ON_SQLITE, ON_POSTGRES)
 _OURS_BOTH: Final = (ON_SQLITE, ON_POSTGRES)
-_WITH_THREADS: Final = (THREADS_ON_SQLITE, THREADS_ON_POSTGRES)
-_FAR: Final = (STOCK, ON_SQLITE, CELERY, *_WITH_THREADS)
+_ONE_AT_A_TIME: Final = (ONE_ON_SQLITE, ONE_ON_POSTGRES)
+_FAR: Final = (*CORE, ONE_ON_SQLITE)
 
 FAR_MS: Final = 10
 """How long an exchange takes that is some network away."""
 
 ENTRIES: Final = (
     *(Entry(kind=kind, workers=1) for kind in CORE),
-    *(Entry(kind=kind, workers=1) for kind in _WITH_THREADS),
+    *(Entry(kind=kind, workers=1) for kind in _ONE_AT_A_TIME),
     *(Entry(kind=kind, workers=2) for kind in CORE),
     *(Entry(kind=kind, workers=1, answer_ms=FAR_MS) for kind in _FAR),
     *(Entry(kind=kind, workers=1) for kind in _OTHERS),

@@ -12,8 +12,8 @@ from matplotlib import pyplot as plt
 
 NAMES: Final = {
     "a": "RQ SimpleWorker", "b": "RQ Worker", "c": "Celery", "d": "Huey", "e": "RQ + Powertools", "f": "DBOS",
-    "g": "fillonce, SQLite", "h": "fillonce, PostgreSQL", "i": "fillonce, SQLite, two threads",
-    "j": "fillonce, PostgreSQL, two threads",
+    "g": "fillonce, SQLite", "h": "fillonce, PostgreSQL", "i": "fillonce, SQLite, one thread",
+    "j": "fillonce, PostgreSQL, one thread",
 }  # fmt: skip
 OURS: Final = "ghij"
 DPI: Final = 110

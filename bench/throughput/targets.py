@@ -8,8 +8,7 @@ from bench.throughput.results import Results
 
 HEAD: Final = ("", "what", "target", "measured", "holds")
 RATIOS: Final = (
-    ("g1", "a1", 1.5), ("h1", "a1", 1.4), ("i1", "a1", 1.5), ("j1", "a1", 1.4), ("g2", "a2", 1.4), ("h2", "a2", 1.6),
-    ("g1", "c1", 1.0), ("i1", "c1", 1.0),
+    ("g1", "a1", 1.5), ("h1", "a1", 1.4), ("g2", "a2", 1.4), ("h2", "a2", 1.6), ("g1", "c1", 1.0),
 )  # fmt: skip
 LEAST_RATIO: Final = 1.2
 """In every round with one worker, to (a)."""
@@ -73,7 +72,7 @@ def _counts(results: Results) -> Iterator[Target]:
 
 
 def _delays(results: Results) -> Iterator[Target]:
-    for name in ("g1", "h1", "i1", "j1"):
+    for name in ("g1", "h1"):
         for per_s in (20, 100):
             ours, stock = results.delay_ms(name, per_s, 50), results.delay_ms("a1", per_s, 50)
             if ours is not None and stock is not None:

@@ -20,7 +20,7 @@ from tests.support.system import CONFIG, System, system
 from workers.supervisor import roles_of
 
 SENDING = {"method": "POST", "path": "/fapi/v1/order"}
-TWO = f"{CONFIG}workers: {{threads: 2}}\n"
+TWO = CONFIG.replace("threads: 1", "threads: 2")
 SLOW = {"action": "delay_reply_ms", "ms": 1_500, "match": SENDING}
 
 

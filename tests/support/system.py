@@ -46,6 +46,7 @@ guard: {lease_ttl_ms: 1000, lease_renew_ms: 200}
 sweep: {interval_ms: 100}
 poll: {interval_ms: 100, weight_share: "0.9"}
 breaker: {open_ms: 300, open_max_ms: 1000, probe_lease_ms: 1500}
+workers: {threads: 1}
 """
 """Patient where a busy machine is slow, impatient where only the other end of a wait is tested."""
 
