@@ -10,9 +10,9 @@ import os
 import threading
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final, TypeAlias
 
 from redis import Redis
@@ -72,7 +72,6 @@ class CountNames:
         return f"metrics:batch:{self.mode}:{self.account}:{name}"
 
 
-@lru_cache(maxsize=MAX_FIELDS)
 def series(name: str, *values: str) -> str:
     """Return the field of a series: its metric's name and its label values, in their order."""
     return json.dumps([name, *values], separators=(",", ":"))
@@ -102,7 +101,7 @@ class CountBuffer:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._sending = threading.Lock()
-        self._amounts: dict[tuple[int, str], int] = {}
+        self._amounts: defaultdict[tuple[int, str], int] = defaultdict(int)
         self._unsent: _Batch | None = None
         self._wake = threading.Event()
         self._hurry = threading.Event()
@@ -120,7 +119,7 @@ class CountBuffer:
                 if number == TIMES:
                     self._amounts[at] = amount
                 else:
-                    self._amounts[at] = self._amounts.get(at, 0) + amount
+                    self._amounts[at] += amount
                     is_urgent = True
         if self._thread is None and not self._closed:
             self._start()
@@ -166,7 +165,7 @@ class CountBuffer:
 
     def _cut(self) -> _Batch | None:
         with self._lock:
-            amounts, self._amounts = self._amounts, {}
+            amounts, self._amounts = self._amounts, defaultdict(int)
         if not amounts:
             return None
         return _Batch(name=uuid.uuid4().hex, minute=self._now_ms() // 60_000, amounts=amounts)

@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 
 from redis import Redis
 
+from app.observability.adding import SUM_SCALE
 from app.observability.buffer import CountNames
 from app.observability.catalog import CATALOG, EVENTS_TOTAL
 from app.observability.labels import MAX_VALUES, OTHER
 from app.observability.metric import Kind, Metric
-from app.observability.recorder import SUM_SCALE
 
 LabelValues: TypeAlias = tuple[str, ...]
 
@@ -92,7 +92,7 @@ def _histograms(parts: _Parsed) -> dict[str, dict[LabelValues, Histogram]]:
 
 
 def _histogram(metric: Metric, parts: _Parsed) -> dict[LabelValues, Histogram]:
-    bounds = [*(str(bound) for bound in metric.buckets), "+Inf"]
+    bounds = metric.bounds
     counts: dict[LabelValues, dict[str, int]] = defaultdict(dict)
     for values, amount in parts.get(f"{metric.name}_bucket", {}).items():
         if len(values) == len(metric.labels) + 1 and values[-1] in bounds:

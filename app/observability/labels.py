@@ -50,6 +50,11 @@ def check_declared(metric: str, labels: tuple[str, ...]) -> None:
             raise LabelError(f"{metric}: the label {label!r} would hold an id or a time: one series for each")
 
 
+def text_of(value: object) -> str:
+    """Return a label's value as text; nothing is `none`."""
+    return "none" if value is None else str(value)
+
+
 class LabelValues:
     """Remembers which values each label of each metric has taken on, and lets no more than `MAX_VALUES` through."""
 
@@ -57,8 +62,8 @@ class LabelValues:
         self._seen: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
 
     def admit(self, metric: str, label: str, value: object) -> str:
-        """Return `value` as it may stand in a series: itself, or `other`."""
-        text = "none" if value is None else str(value)
+        """Return `value` as it may stand in a series: itself, or `other`; the same whenever asked."""
+        text = text_of(value)
         seen = self._seen[metric, label]
         if text in seen:
             return text

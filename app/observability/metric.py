@@ -1,6 +1,5 @@
 """What a metric is, and what an event does to metrics. Declared once, in `catalog`; checked when it is declared."""
 
-from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -64,10 +63,10 @@ class Metric:
         if bool(self.buckets) != (self.kind is Kind.HISTOGRAM) or list(self.buckets) != sorted(self.buckets):
             raise ValueError(f"{self.name}: a histogram, and nothing else, has ascending buckets")
 
-    def bound_of(self, value: float) -> str:
-        """Return the bucket that `value` falls into, by its upper bound as it is exported."""
-        at = bisect_left(self.buckets, value)
-        return str(self.buckets[at]) if at < len(self.buckets) else "+Inf"
+    @property
+    def bounds(self) -> tuple[str, ...]:
+        """The upper bounds of a histogram's buckets as they are exported, with that of what is above all of them."""
+        return (*map(str, self.buckets), "+Inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,26 +5,22 @@ the third trace and does not depend on Redis.
 """
 
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from redis import Redis
 
 from app.clock import Clock
 from app.observability import catalog
-from app.observability.buffer import EVENTS, MINUTE, SERIES, TIMES, Amount, CountBuffer, CountNames, series
+from app.observability.adding import adding
+from app.observability.buffer import EVENTS, SERIES, Amount, CountBuffer, CountNames, series
 from app.observability.events import ALARM, EFFECTS
 from app.observability.labels import LabelValues
-from app.observability.metric import Count, Effect, Fields, Mark, Metric, Observe, Source
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 SILENCE_S: Final = 5.0
 """How often it is told that Redis takes no counts."""
-
-SUM_SCALE: Final = 1_000_000
-"""Sums of histograms are kept in millionths, as whole numbers."""
 
 
 class Recorder:
@@ -42,7 +38,11 @@ class Recorder:
     ) -> None:
         self._log = log
         self._clock = clock
-        self._values = LabelValues()
+        self._values = values = LabelValues()
+        self._effects = {
+            name: [(effect.when, adding(effect, values, now_ms=clock.now_ms)) for effect in effects]
+            for name, effects in EFFECTS.items()
+        }
         self._quiet_until_s = 0.0
         self._counts: CountBuffer | None = None
         if redis is not None and is_counting:
@@ -58,9 +58,9 @@ class Recorder:
         if self._counts is None:
             return
         amounts: list[Amount] = [(EVENTS, name, 1)] if count else []
-        for effect in EFFECTS.get(name, ()):
-            if effect.when is None or effect.when(fields):
-                amounts += self._amounts(effect, fields)
+        for applies, amounts_of in self._effects.get(name, ()):
+            if applies is None or applies(fields):
+                amounts += amounts_of(fields)
         if is_alarm := name.startswith(ALARM):
             alarm = self._values.admit(catalog.ALARMS.name, "alarm", name.removeprefix(ALARM))
             amounts.append((SERIES, series(catalog.ALARMS.name, alarm), 1))
@@ -77,32 +77,6 @@ class Recorder:
         """Bring what was counted to Redis. Called by every process that ends in order."""
         if self._counts is not None:
             self._counts.close()
-
-    def _amounts(self, effect: Effect, fields: Fields) -> list[Amount]:
-        metric = effect.metric
-        values = self._label_values(metric, effect.labels, fields)
-        match effect:
-            case Count():
-                field = series(metric.name, *values)
-                return [(SERIES, field, 1), (MINUTE, field, 1)] if metric.is_windowed else [(SERIES, field, 1)]
-            case Mark():
-                return [(TIMES, series(metric.name, *values), self._clock.now_ms())]
-            case Observe():
-                number = fields.get(effect.value)
-                if not isinstance(number, int | float):
-                    return []
-                value = max(number, 0) / effect.scale
-                return [
-                    (SERIES, series(f"{metric.name}_bucket", *values, metric.bound_of(value)), 1),
-                    (SERIES, series(f"{metric.name}_sum", *values), round(value * SUM_SCALE)),
-                ]
-
-    def _label_values(self, metric: Metric, labels: Mapping[str, Source], fields: Fields) -> list[str]:
-        admit, name = self._values.admit, metric.name
-        return [
-            admit(name, label, fields.get(source) if isinstance(source := labels[label], str) else source(fields))
-            for label in metric.labels
-        ]
 
     def _not_kept(self, error: str) -> None:
         now = self._clock.monotonic()
