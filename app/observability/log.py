@@ -1,13 +1,17 @@
 """One canonical JSON line per event, to standard error; snake_case events, values bound as fields, secrets by type."""
 
 import contextlib
+import json
 import sys
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
+    from structlog.typing import EventDict, FilteringBoundLogger
+
+_ENCODE: Final = json.JSONEncoder(default=str).encode
+"""As structlog's renderer does it, which makes an encoder for each line."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -20,12 +24,13 @@ class _Patient:
     stream: TextIO
 
     def write(self, text: str) -> None:
+        """Bring one line to the stream."""
         with contextlib.suppress(OSError):
             self.stream.write(text)
+            self.stream.flush()
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self.stream.flush()
+        """Do nothing: a line that was written has been flushed."""
 
 
 def make_logger(*, stream: TextIO | None = None, **bound: object) -> "FilteringBoundLogger":
@@ -41,13 +46,17 @@ def make_logger(*, stream: TextIO | None = None, **bound: object) -> "FilteringB
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(default=str),
+            _rendered,
         ],
         wrapper_class=structlog.make_filtering_bound_logger("info"),
         cache_logger_on_first_use=True,
     )
     bound_logger: FilteringBoundLogger = logger.bind(**bound)
     return bound_logger
+
+
+def _rendered(_logger: object, _method: str, event: "EventDict") -> str:
+    return _ENCODE(event)
 
 
 def _structlog() -> ModuleType:
