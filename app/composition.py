@@ -246,7 +246,7 @@ def _query_failed(context: ExecutionContext, venue: Venue, failure: Failure) -> 
 
 def kill_sources_here(settings: Settings) -> Callable[[], Mapping[str, KillState]]:
     """Return what reads the sources of this machine: the file in the home folder, and what this process was told."""
-    path = kill_file(settings)
+    path = str(kill_file(settings))  # every order looks there twice: a text needs no turning into one
     told = kill_switch.parse(settings.kill_switch.state)
     return lambda: {KillSource.FILE: kill_switch.read_file(path), KillSource.ENVIRONMENT: told}
 

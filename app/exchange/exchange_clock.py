@@ -92,6 +92,15 @@ class ExchangeClock:
             raise ExchangeClockUnknownError(f"{venue}: the exchange's time is known to {upper - lower} ms only")
         return lower, upper
 
+    def freshen(self, venue: Venue) -> None:
+        """Measure now if that is due, so that the bounds can be told for a while without asking anybody.
+
+        Raises:
+            ExchangeClockUnknownError: as `lower_bound_ms`, unless the last measurement is young.
+        """
+        if not self._is_young(self._venues[venue], self._clock.monotonic()):
+            self.bounds_ms(venue)
+
     def refresh(self, venue: Venue) -> ServerTime:
         """Measure `venue`'s clock now.
 
@@ -123,9 +132,12 @@ class ExchangeClock:
         state.samples = []
         state.tried_monotonic = None
 
-    def _is_due(self, state: _VenueClock, now: float) -> bool:
+    def _is_young(self, state: _VenueClock, now: float) -> bool:
         samples = state.samples  # the newest is the last
-        if samples and now - samples[-1].sent_monotonic < self._limits.refresh_after_s:
+        return bool(samples) and now - samples[-1].sent_monotonic < self._limits.refresh_after_s
+
+    def _is_due(self, state: _VenueClock, now: float) -> bool:
+        if self._is_young(state, now):
             return False
         return state.tried_monotonic is None or now - state.tried_monotonic >= self._limits.retry_after_s
 

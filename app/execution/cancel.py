@@ -152,7 +152,7 @@ def _is_over(context: ExecutionContext, target: IntentRow) -> bool:
 
 def _send(context: ExecutionContext, row: IntentRow, target: IntentRow, heard: Heard) -> str:
     venue = target.venue or Venue.USDM
-    context.exchange_clock.lower_bound_ms(venue)
+    context.exchange_clock.freshen(venue)
     with context.journal.write() as connection:
         stands = standing.hold(connection, row.key, closing=closing_states(context))
         fresh = stands.row

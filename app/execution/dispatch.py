@@ -66,9 +66,8 @@ def dispatch(
         ExchangeClockUnknownError: the exchange's time is not known; nothing was written or sent.
         StoreUnavailableError: the journal could not be written. If that was before sending, nothing was sent.
     """
-    venue = Venue(intent.venue)
-    context.exchange_clock.lower_bound_ms(venue)  # measures now if that is due, and not inside the transaction
-    dispatched = _write_dispatched(context, row, intent, kind, kill_epoch)
+    context.exchange_clock.freshen(heard.venue)  # measures now if that is due, and not inside the transaction
+    dispatched = _write_dispatched(context, row, intent, kind, heard.venue, kill_epoch=kill_epoch)
     if isinstance(dispatched, Denied):
         return dispatched
     context.faults.hit(FaultPoint.AFTER_DISPATCH_COMMIT)
@@ -76,9 +75,14 @@ def dispatch(
 
 
 def _write_dispatched(
-    context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, kill_epoch: int | None
+    context: ExecutionContext,
+    row: IntentRow,
+    intent: OrderIntent,
+    kind: EffectKind,
+    venue: Venue,
+    *,
+    kill_epoch: int | None,
 ) -> _Dispatched | Denied:
-    venue = Venue(intent.venue)
     written: _Dispatched | None = None
     try:
         with context.journal.write() as connection:
@@ -98,17 +102,18 @@ def _write_dispatched(
             if denied is not None:
                 return denied
             request = pinned_order(fresh, intent, pin)
-            attempt = _new_attempt(context, stands.stamp, fresh, request)
+            now_ms = context.clock.now_ms()
+            attempt = _new_attempt(context, stands.stamp, fresh, request, now_ms=now_ms)
             moved, _ = intents.move_with(
                 connection, fresh, IntentState.DISPATCHED, [attempts.insertion(attempt)],
-                now_ms=context.clock.now_ms(), attempt=attempt.attempt, fence=attempt.fence,
-                run_at_ms=context.clock.now_ms() + context.horizons.lease_check_ms,
+                now_ms=now_ms, attempt=attempt.attempt, fence=attempt.fence,
+                run_at_ms=now_ms + context.horizons.lease_check_ms,
             )  # fmt: skip
             if moved is None:
                 raise LeaseLostError(f"{row.key}: lost to another worker at the last moment")
             attempts.tally(connection, moved, attempt)
             if attempt.attempt > 1:
-                ask_whether_single(connection, fresh, attempt.attempt, now_ms=context.clock.now_ms())
+                ask_whether_single(connection, fresh, attempt.attempt, now_ms=now_ms)
             context.faults.hit(FaultPoint.IN_DISPATCH_TRANSACTION)
             written = _Dispatched(row=moved, attempt=attempt, request=request, pinned_at_s=pinned_at_s)
     except StoreUnavailableError:
@@ -122,11 +127,11 @@ def _write_dispatched(
 def _send(context: ExecutionContext, dispatched: _Dispatched, row: IntentRow, heard: Heard) -> Settled:
     attempt, request = dispatched.attempt, dispatched.request
     context.faults.hit(FaultPoint.BEFORE_SEND)
-    waited_ms = round((context.clock.monotonic() - dispatched.pinned_at_s) * 1000)
+    sent_at_s = context.clock.monotonic()
+    waited_ms = round((sent_at_s - dispatched.pinned_at_s) * 1000)
     if waited_ms > context.horizons.pin_to_send_limit_ms:
         reason = f"not sent: {waited_ms} ms passed after its timestamp was pinned"
         return settle(context, attempt, NotSent(reason=reason), is_snooze=True)
-    sent_at_s = context.clock.monotonic()
     outcome = context.gateway.place_order(request)
     heard.call = call_name(attempt.key, attempt.attempt)
     heard.weight = weight_of(outcome, context.breakers.policy)
@@ -194,7 +199,9 @@ def pinned_order(row: IntentRow, intent: OrderIntent, pin: Pin) -> PinnedOrder:
     )
 
 
-def _new_attempt(context: ExecutionContext, stamp: Meta, row: IntentRow, request: PinnedOrder) -> AttemptRow:
+def _new_attempt(
+    context: ExecutionContext, stamp: Meta, row: IntentRow, request: PinnedOrder, *, now_ms: int
+) -> AttemptRow:
     return AttemptRow(
         key=row.key,
         attempt=row.attempt + 1,
@@ -205,5 +212,5 @@ def _new_attempt(context: ExecutionContext, stamp: Meta, row: IntentRow, request
         recv_window_ms=request.recv_window_ms,
         payload_hash=payload_hash(request),
         config_hash=context.config_hash,
-        dispatched_at_ms=context.clock.now_ms(),
+        dispatched_at_ms=now_ms,
     )

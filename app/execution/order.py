@@ -103,14 +103,16 @@ def _attempt(context: ExecutionContext, row: IntentRow, stamp: Meta) -> tuple[st
         return _close(context, row, "validity ran out before it was sent"), False
     if context.is_dry_run:
         return _simulate(context, row), False
-    closed = kill.denied_before_admission(stamp, context.read_kill_here(), kind_of(row))
+    kind = kind_of(row)
+    closed = kill.denied_before_admission(stamp, context.read_kill_here(), kind)
     if closed is not None:
         return _blocked(context, row, closed, None), False
-    return _admit(context, row, intent, stamp)
+    return _admit(context, row, intent, kind, stamp)
 
 
-def _admit(context: ExecutionContext, row: IntentRow, intent: OrderIntent, stamp: Meta) -> tuple[str, bool]:
-    kind = kind_of(row)
+def _admit(
+    context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, stamp: Meta
+) -> tuple[str, bool]:
     ensure_known(context, Venue(intent.venue))
     try:
         answer = _ahead(context, row, kind, intent.venue, stamp) or context.admission.ask(
@@ -199,7 +201,7 @@ def _with_lease(
     try:
         with context.leases.keep("order", row.key, token, heard.permit) if token else contextlib.nullcontext():
             if intent.venue not in context.opened:
-                open_alone(context, Venue(intent.venue))
+                open_alone(context, heard.venue)
                 context.opened.add(intent.venue)
             cleared = look_up_first(context, row, intent, stamp)
             if cleared is None:

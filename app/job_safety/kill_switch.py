@@ -103,7 +103,7 @@ def read_key(redis: Redis, key: str) -> KillState:
     return parse(value)
 
 
-def read_file(path: Path) -> KillState:
+def read_file(path: str | Path) -> KillState:
     """Return what the file says now: that it is there means HALT, unless it holds one of the two laxer words.
 
     It stops for as long as it lies there, even if it says `false`. Where there is none, this is one system call.
@@ -115,7 +115,7 @@ def read_file(path: Path) -> KillState:
     except OSError:
         return KillState.REDUCE_ONLY  # nobody can tell: what opens risk must stop
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             found = parse(file.read(_FILE_BYTES))
     except OSError:
         return KillState.HALT

@@ -84,6 +84,28 @@ def test_time_is_asked_for_once_in_thirty_seconds() -> None:
     assert world.asked == 2
 
 
+def test_freshening_asks_so_that_whoever_wants_the_bounds_next_need_not() -> None:
+    world = World()
+    clock = clock_of(world)
+    for pause_s in (0, 1, 29.1):
+        world.seconds += pause_s
+        clock.freshen(Venue.USDM)
+        asked = world.asked
+        clock.lower_bound_ms(Venue.USDM)
+        assert world.asked == asked
+    assert world.asked == 2
+
+
+def test_freshening_fails_as_the_bounds_would_when_no_measurement_counts() -> None:
+    world = World()
+    clock = clock_of(world)
+    world.is_down = True
+    for _ in range(2):  # the second time within the pause between two tries, when nobody is asked
+        with pytest.raises(ExchangeClockUnknownError):
+            clock.freshen(Venue.USDM)
+    assert world.asked == 1
+
+
 def test_sharper_measurement_is_kept_over_a_newer_vague_one() -> None:
     world = World()
     world.there_s = world.back_s = 0.001
