@@ -4,9 +4,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from app.intents.errors import REMEDIES, IntentError, explain, leaf_of
 from app.intents.fields import MAX_SHOWN
@@ -35,6 +35,7 @@ MAX_REMEMBERED: Final = 64
 """Intents that are kept once read: whoever works on one asks for it again and again."""
 
 _ADAPTERS: Final = {name: TypeAdapter[Any](model) for name, model in _MODELS.items()}
+_ANY: Final = TypeAdapter[Any](Annotated[Intent, Field(discriminator="type")])
 
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
@@ -82,8 +83,16 @@ def content_hash(text: str) -> str:
 
 @lru_cache(maxsize=MAX_REMEMBERED)
 def from_canonical(text: str) -> Intent:
-    """Return the intent that `canonical` wrote. Intents do not change, so that the last ones are kept."""
-    return parse_intent(json.loads(text))
+    """Return the intent that `canonical` wrote. Intents do not change, so that the last ones are kept.
+
+    Raises:
+        IntentError: as `parse_intent`: somebody else has written it.
+    """
+    try:
+        intent: Intent = _ANY.validate_json(text)
+    except ValidationError:
+        return parse_intent(json.loads(text))  # which says what is wrong
+    return intent
 
 
 def _fields_at(kind: str, place: Sequence[str]) -> Iterable[str]:

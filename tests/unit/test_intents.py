@@ -1,6 +1,7 @@
 """What is taken at the door, what is refused, and what counts as the same content."""
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from app.intents import (
     CancelIntent,
+    Intent,
     IntentError,
     OrderIntent,
     SignalIntent,
@@ -90,6 +92,45 @@ def refusal(data: object) -> IntentError:
 def test_an_intent_comes_back_unchanged_from_its_canonical_text(data: dict[str, Any]) -> None:
     intent = parse_intent(data)
     assert from_canonical(canonical(intent)) == intent
+
+
+JSON_VALUES = st.sampled_from(
+    [
+        None, True, 0, 7, -1, 2**70, 1.5, float("nan"), float("inf"), "", "1", "0.010", "-1", "1e3", "MARKET", "LIMIT",
+        "GTC", "GTX", "spot", "usdm", "order", "cancel", "half \ud800", "two\nlines", [], ["1"], [[]], {}, {"id": 1},
+        TRADE, {**TRADE, "id": "7"}, ENTRIES, ENTRIES[:1],
+    ]
+)  # fmt: skip
+FIELDS = st.sampled_from(
+    [
+        "type",
+        "key",
+        "venue",
+        "order_type",
+        "price",
+        "quantity",
+        "valid_for_s",
+        "reduce_only",
+        "trade",
+        "entries",
+        "more",
+    ]
+)
+
+
+def told(read: Callable[[], Intent]) -> Intent | str:
+    try:
+        return read()
+    except IntentError as refused:
+        return str(refused)
+
+
+@given(st.sampled_from(EVERY_TYPE), st.dictionaries(FIELDS, JSON_VALUES, max_size=2))
+def test_a_text_is_read_as_what_it_says_or_refused_in_the_same_words(
+    data: dict[str, Any], damage: dict[str, object]
+) -> None:
+    text = json.dumps({**data, **damage})
+    assert told(lambda: from_canonical(text)) == told(lambda: parse_intent(json.loads(text)))
 
 
 @pytest.mark.parametrize(("data", "text", "hashed"), GOLDEN, ids=[data["type"] for data, _, _ in GOLDEN])
