@@ -114,6 +114,7 @@ def plain_order(venue: Venue, told: JsonObject) -> ExchangeOrder:
         # Binance's spelling. Negative means "not available" for very old orders.
         spent = decimal(told, "cummulativeQuoteQty", ZERO)
         average = _AVERAGE.divide(spent, executed) if executed > 0 and spent > 0 else ZERO
+    placed_ms = integer(told, "transactTime", 0)
     return ExchangeOrder(
         venue=venue,
         symbol=text(told, "symbol"),
@@ -128,8 +129,8 @@ def plain_order(venue: Venue, told: JsonObject) -> ExchangeOrder:
         average_price=average,
         time_in_force=text(told, "timeInForce", ""),
         reduce_only=flag(told, "reduceOnly"),
-        time_ms=integer(told, "time", integer(told, "transactTime", 0)),
-        update_time_ms=integer(told, "updateTime", integer(told, "transactTime", 0)),
+        time_ms=integer(told, "time", placed_ms),
+        update_time_ms=integer(told, "updateTime", placed_ms),
     )
 
 

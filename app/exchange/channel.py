@@ -11,12 +11,13 @@ from app.exchange.config import GatewayConfig
 from app.exchange.endpoints import Endpoint, endpoint_map
 from app.exchange.models import GatewayHeaders
 from app.exchange.signing import canonical, signed
-from app.exchange.transport import HttpRequest, HttpTransport, RawAnswer, TransportError
+from app.exchange.transport import HttpTransport, RawAnswer, TransportError
 from app.job_safety.failure_classifier import TransportFault
 from app.job_safety.outcome import Venue
 
-_USED_WEIGHT: Final = "x-mbx-used-weight-"
-_ORDER_COUNT: Final = "x-mbx-order-count-"
+_LIMITS: Final = "x-mbx-"
+_USED_WEIGHT: Final = "x-mbx-used-weight"
+_ORDER_COUNT: Final = "x-mbx-order-count"
 # Bounded: `int` refuses to read thousands of digits by a ValueError, and that means "nothing was sent" here.
 _INTERVAL: Final = re.compile(r"[0-9]{1,4}[smhd]")
 _NUMBER: Final = re.compile(r"[0-9]{1,15}")
@@ -107,28 +108,22 @@ class ExchangeChannel:
             payload = signed(payload, self._api_secret())
         deadline_s: float = self._deadlines.left_s
         return self._transport.send(
-            HttpRequest(method=method, url=url, payload=payload),
-            deadline_s=deadline_s,
-            read_timeout_s=min(deadline_s, self.config.read_timeout_s),
+            method, url, payload, deadline_s=deadline_s, read_timeout_s=min(deadline_s, self.config.read_timeout_s)
         )
 
 
 def _headers_of(answer: RawAnswer) -> GatewayHeaders:
+    counts: dict[str, dict[str, int]] = {_USED_WEIGHT: {}, _ORDER_COUNT: {}}
+    for name, value in answer.headers.items():
+        if name.startswith(_LIMITS):
+            counter, _, interval = name.rpartition("-")
+            if counter in counts and _INTERVAL.fullmatch(interval) and _NUMBER.fullmatch(value):
+                counts[counter][interval.upper()] = int(value)
     retry_after = answer.headers.get("retry-after", "")
     return GatewayHeaders(
-        used_weight=_counts(_USED_WEIGHT, answer.headers),
-        order_count=_counts(_ORDER_COUNT, answer.headers),
+        used_weight=counts[_USED_WEIGHT],
+        order_count=counts[_ORDER_COUNT],
         retry_after_s=int(retry_after) if _NUMBER.fullmatch(retry_after) else None,
         http_status=answer.http_status,
         received_monotonic=answer.received_monotonic,
     )
-
-
-def _counts(prefix: str, headers: Mapping[str, str]) -> dict[str, int]:
-    found = {}
-    for name in headers:
-        if name.startswith(prefix):
-            interval, value = name.removeprefix(prefix), headers[name]
-            if _INTERVAL.fullmatch(interval) and _NUMBER.fullmatch(value):
-                found[interval.upper()] = int(value)
-    return found

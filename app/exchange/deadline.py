@@ -29,9 +29,9 @@ class Wire(threading.local):
         self.late_reads = 0
         self.sent = False
 
-    def begin(self, *, deadline_s: float, read_timeout_s: float) -> None:
-        """Start the clock of a new request."""
-        self.deadline = self.clock.monotonic() + deadline_s
+    def begin(self, now: float, *, deadline_s: float, read_timeout_s: float) -> None:
+        """Start the clock of a new request at `now` (monotonic seconds)."""
+        self.deadline = now + deadline_s
         self.read_timeout_s = read_timeout_s
         self.late_reads = 0
         self.sent = False

@@ -6,8 +6,7 @@ doubt; guessing where an answer ends could hand a piece of it to the next reques
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 """Largest body that is read, packed or unpacked: several times the full exchangeInfo of either venue."""
@@ -27,8 +26,7 @@ class AnswerError(Exception):
     """What came is not one whole HTTP answer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """An answer that came whole. Header names are lower case; `body` is as it came, still packed."""
 
     status: int

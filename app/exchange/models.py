@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Final, TypeAlias
+from types import MappingProxyType
+from typing import Final, NamedTuple, TypeAlias
 
 from app.job_safety.outcome import ExchangeOrder, NotSent, Refused, Unknown, Venue
 
@@ -90,7 +91,7 @@ class PinnedOrder:
     @property
     def is_algo(self) -> bool:
         """Whether the order lives on the futures algo endpoint, with queries and ids of its own."""
-        return self.venue is Venue.USDM and self.is_conditional
+        return self.order_type in CONDITIONAL_TYPES and self.venue is Venue.USDM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,12 +241,11 @@ class ServerTime:
     received_monotonic: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayHeaders:
+class GatewayHeaders(NamedTuple):
     """The rate-limit headers of the last answer. Keys of the mappings are intervals, such as `1M` or `10S`."""
 
-    used_weight: Mapping[str, int] = field(default_factory=dict)
-    order_count: Mapping[str, int] = field(default_factory=dict)
+    used_weight: Mapping[str, int] = MappingProxyType({})
+    order_count: Mapping[str, int] = MappingProxyType({})
     retry_after_s: int | None = None
     http_status: int = 0
     received_monotonic: float = 0.0

@@ -9,10 +9,10 @@ connections costs no doubt.
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from http.client import HTTPException
-from typing import Final
+from typing import Final, NamedTuple
 
 import urllib3.exceptions
 from urllib3.util import parse_url
@@ -48,8 +48,7 @@ _FAULTS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawAnswer:
+class RawAnswer(NamedTuple):
     """An HTTP answer that arrived whole. Header names are lower case; `body` is unpacked, not decoded."""
 
     http_status: int
@@ -57,15 +56,6 @@ class RawAnswer:
     body: bytes
     sent_monotonic: float
     received_monotonic: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpRequest:
-    """What to send: `payload` is the whole query (GET, DELETE) or form body (POST), already signed."""
-
-    method: str
-    url: str
-    payload: str = field(repr=False)
 
 
 class TransportError(Exception):
@@ -110,11 +100,13 @@ class HttpTransport:
         self._connections = Connections(self._wire, proxy_url=proxy_url, ca_file=ca_file)
         self._target = lru_cache(_TARGETS_REMEMBERED)(partial(_parsed, has_proxy=proxy_url is not None))
 
-    def send(self, request: HttpRequest, *, deadline_s: float, read_timeout_s: float) -> RawAnswer:
-        """Send `request` once and return the answer, whatever its status.
+    def send(self, method: str, url: str, payload: str, *, deadline_s: float, read_timeout_s: float) -> RawAnswer:
+        """Send a request once and return the answer, whatever its status.
 
         Args:
-            request: What to send.
+            method: GET, POST or DELETE.
+            url: Where to, without a query.
+            payload: The whole query (GET, DELETE) or form body (POST), already signed.
             deadline_s: Seconds until it is over, connecting and reading the whole body included. Only the resolver's
                 own timeouts (before anything is sent) are outside of our reach.
             read_timeout_s: Seconds of silence that are taken for an end.
@@ -123,13 +115,13 @@ class HttpTransport:
             TransportError: no whole answer.
             ValueError: the request has characters that would make another request of it; nothing was sent.
         """
-        target = self._target(request.url)
-        message = self._message(request, target)
+        target = self._target(url)
+        message = self._message(method, target, payload)
         started = self._clock.monotonic()
-        self._wire.begin(deadline_s=deadline_s, read_timeout_s=read_timeout_s)
+        self._wire.begin(started, deadline_s=deadline_s, read_timeout_s=read_timeout_s)
         try:
             answer = self._ask(
-                target.origin, message, request.method, connect_timeout_s=min(self._connect_timeout_s, deadline_s)
+                target.origin, message, method, connect_timeout_s=min(self._connect_timeout_s, deadline_s)
             )
             packing = answer.headers.get("content-encoding", "")
             return RawAnswer(
@@ -163,20 +155,19 @@ class HttpTransport:
             connection.close()
         return answer
 
-    def _message(self, request: HttpRequest, target: _Target) -> bytes:
-        payload = request.payload
-        if request.method not in _METHODS:
-            raise ValueError(f"method: {request.method[:20]!r} is not one of {', '.join(sorted(_METHODS))}")
+    def _message(self, method: str, target: _Target, payload: str) -> bytes:
+        if method not in _METHODS:
+            raise ValueError(f"method: {method[:20]!r} is not one of {', '.join(sorted(_METHODS))}")
         if not _QUERY.fullmatch(payload):
             raise ValueError("payload: has characters that must be encoded")
-        if request.method == "POST":
+        if method == "POST":
             return (
                 f"POST {target.path} HTTP/1.1\r\nHost: {target.host}\r\n{self._headers}Accept-Encoding: identity\r\n"
                 f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(payload)}\r\n\r\n{payload}"
             ).encode("ascii")
         query = f"?{payload}" if payload else ""
         return (
-            f"{request.method} {target.path}{query} HTTP/1.1\r\nHost: {target.host}\r\n{self._headers}"
+            f"{method} {target.path}{query} HTTP/1.1\r\nHost: {target.host}\r\n{self._headers}"
             "Accept-Encoding: gzip\r\n\r\n"
         ).encode("ascii")
 

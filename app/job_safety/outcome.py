@@ -9,7 +9,7 @@ Unknown   nobody knows                               reconcile; never send again
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 
 class Venue(StrEnum):
@@ -90,13 +90,12 @@ class Failure:
     retry_at_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExchangeOrder:
+class ExchangeOrder(NamedTuple):
     """An order as the exchange tells of it. Quantities and prices are exact; times are exchange milliseconds.
 
     `status` is Binance's word (NEW, PARTIALLY_FILLED, FILLED, CANCELED, EXPIRED, EXPIRED_IN_MATCH, REJECTED; algo:
     NEW, TRIGGERING, TRIGGERED, FINISHED, CANCELED, REJECTED, EXPIRED). For an algo order `order_id` is the algoId and
-    `actual_order_id` the real order it became.
+    `actual_order_id` the real order it became. A tuple, as `IntentRow`: every answer makes one.
     """
 
     venue: Venue

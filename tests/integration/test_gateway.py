@@ -604,8 +604,12 @@ def test_limits_seen_holds_weight_counts_and_retry_after(server: FaultServer) ->
     server.default = answer(
         429,
         {"code": -1003, "msg": "Too many requests"},
-        {"X-MBX-USED-WEIGHT-1M": "2399", "x-mbx-order-count-10s": "7", "Retry-After": "12"},
-    )
+        {
+            "X-MBX-USED-WEIGHT-1M": "2399", "x-mbx-order-count-10s": "7", "Retry-After": "12",
+            "x-mbx-used-weight": "8", "x-mbx-used-weight-all-1m": "9", "x-mbx-order-count-1w": "9",
+            "x-mbx-uuid-1m": "9", "x-mbx-order-count-1d": "many",
+        },
+    )  # fmt: skip
     gateway = gateway_to(server.url)
     gateway.place_order(ORDER)
     gateway.close()

@@ -18,7 +18,7 @@ from app.clock import SystemClock
 from app.exchange import transport as transport_module
 from app.exchange.connections import _CONNECTIONS_KEPT
 from app.exchange.http_answer import MAX_HEAD_BYTES
-from app.exchange.transport import HttpRequest, HttpTransport, RawAnswer, TransportError
+from app.exchange.transport import HttpTransport, RawAnswer, TransportError
 from app.job_safety.failure_classifier import TransportFault
 from tests.support.fault_server import (
     Behavior,
@@ -65,8 +65,7 @@ def transport_to(*, api_key: str = "key", proxy_url: str | None = None, ca_file:
 def ask(
     transport: HttpTransport, url: str, *, method: str = "POST", path: str = "/fapi/v1/order", payload: str = "a=1"
 ) -> RawAnswer:
-    request = HttpRequest(method=method, url=f"{url}{path}", payload=payload)
-    return transport.send(request, deadline_s=10.0, read_timeout_s=5.0)
+    return transport.send(method, f"{url}{path}", payload, deadline_s=10.0, read_timeout_s=5.0)
 
 
 def fault(transport: HttpTransport, url: str) -> TransportFault:
@@ -437,7 +436,7 @@ def test_silence_ends_at_the_deadline_although_more_silence_is_allowed(
     server.default = behave
     started = time.monotonic()
     with pytest.raises(TransportError):
-        transport.send(HttpRequest(method="POST", url=server.url, payload=""), deadline_s=0.5, read_timeout_s=40.0)
+        transport.send("POST", server.url, "", deadline_s=0.5, read_timeout_s=40.0)
     assert time.monotonic() - started < 20
 
 
@@ -544,10 +543,6 @@ def test_deadline_holds_for_a_tunnel_that_a_proxy_never_opens(server: FaultServe
     transport = transport_to(proxy_url=server.url)
     started = time.monotonic()
     with pytest.raises(TransportError) as failed:
-        transport.send(
-            HttpRequest(method="POST", url="https://exchange.invalid/", payload="a=1"),
-            deadline_s=0.5,
-            read_timeout_s=0.5,
-        )
+        transport.send("POST", "https://exchange.invalid/", "a=1", deadline_s=0.5, read_timeout_s=0.5)
     assert failed.value.fault is TransportFault.OTHER
     assert time.monotonic() - started < 15
