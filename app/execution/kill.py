@@ -23,6 +23,8 @@ from app.observability.recorder import Recorder
 GATE: Final = "kill_switch"
 JOURNAL: Final = "journal"
 
+_STATES: Final = {state.value: state for state in KillState}
+
 Here = Mapping[str, KillState]
 """What the sources of this machine say: file and environment."""
 
@@ -96,7 +98,7 @@ def denied(readings: Mapping[str, KillState], kind: EffectKind) -> str | None:
 
 def denied_before_admission(stamp: Meta, here: Here, kind: EffectKind) -> str | None:
     """Return why journal, file or environment forbid it already, or None. Redis' part is in the admission itself."""
-    return denied({JOURNAL: KillState(stamp.kill_state), **here}, kind)
+    return denied({JOURNAL: _STATES[stamp.kill_state], **here}, kind)
 
 
 def denied_at_dispatch(stamp: Meta, key: KillState, here: Here, kind: EffectKind, *, epoch: int | None) -> str | None:
@@ -105,7 +107,7 @@ def denied_at_dispatch(stamp: Meta, key: KillState, here: Here, kind: EffectKind
     What opens risk must also have been admitted in the present kill epoch: whatever was under way while the switch went
     on and off again is asked anew.
     """
-    why = denied({JOURNAL: KillState(stamp.kill_state), KillSource.REDIS_KEY: key, **here}, kind)
+    why = denied({JOURNAL: _STATES[stamp.kill_state], KillSource.REDIS_KEY: key, **here}, kind)
     if why is None and kind is EffectKind.OPEN and epoch is not None and epoch != stamp.kill_epoch:
         return f"{GATE}:changed:epoch {epoch} is over"
     return why

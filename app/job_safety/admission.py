@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -65,8 +65,7 @@ class Blocked:
 AdmissionAnswer: TypeAlias = Admitted | Done | Held | Blocked
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
+class Asking(NamedTuple):
     """What asks for the admission of a job in the script that begins it, as `lib_ask.lua` takes it.
 
     `at_s` is when it was made (monotonic seconds), and `kill_epoch` the kill switch's epoch that was known then.
@@ -79,8 +78,7 @@ class Asking:
     arguments: Sequence[str | int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ahead:
+class Ahead(NamedTuple):
     """An answer that came with the beginning of a job. `kind`, `venue` and `key` are what the queue said it is."""
 
     at_s: float
@@ -101,18 +99,15 @@ class Admission:
         self.owner = owner
         self._names = names
         self._lease_ttl_ms = lease_ttl_ms
-        self._gates = gates
-        self._admit = redis.register_script(scripts.source("admit"))
-        self._numbers = itertools.count(1)
-        self._gates_of = lru_cache(_TERMS_REMEMBERED)(self._terms)
-
-    @property
-    def fresh_s(self) -> float:
+        self.fresh_s = min(lease_ttl_ms / 2000, MOST_FRESH_S)
         """For how long an answer that came ahead is believed: half of its lease, so that this is renewed in time.
 
         No later step reads a pause or a circuit again, and a long lease must not make them count late.
         """
-        return min(self._lease_ttl_ms / 2000, MOST_FRESH_S)
+        self._gates = gates
+        self._admit = redis.register_script(scripts.source("admit"))
+        self._numbers = itertools.count(1)
+        self._gates_of = lru_cache(_TERMS_REMEMBERED)(self._terms)
 
     def ask(
         self,
@@ -217,7 +212,7 @@ class _GateTerms:
 
 def asks_for(kind: EffectKind, venue: str) -> str:
     """Return what a job says of its effect, so that it can be asked for with its beginning (`lib_ask.lua`)."""
-    return f"{kind.value} {venue}"
+    return f"{kind} {venue}"
 
 
 __all__ = [

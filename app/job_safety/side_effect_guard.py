@@ -6,7 +6,7 @@ command's answer twice, costs a look into the journal and never a second dispatc
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NewType
+from typing import Final, NamedTuple, NewType
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -36,8 +36,7 @@ class Gates:
     rate: RateGate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Told(NamedTuple):
     """What one call has shown of the exchange.
 
     Attributes:
@@ -55,8 +54,7 @@ class Told:
     seen: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuardEnd:
+class GuardEnd(NamedTuple):
     """What becomes of a lease, and what is told with it, as `lib_guard.lua` takes it. The guard is the first key."""
 
     keys: Sequence[str]
