@@ -7,6 +7,7 @@ of its endpoint methods go, is replaced: it hands method, address and untouched 
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from app.exchange.transport import RawAnswer
@@ -54,5 +55,4 @@ def endpoint_map(*, futures_url: str, spot_url: str, send: SendEndpoint) -> Call
         def _request(self, method: str, uri: str, signed: bool, force_params: bool = False, **kwargs: Any) -> RawAnswer:  # noqa: ARG002, FBT001, FBT002 - the base's signature
             return send(method=method.upper(), url=uri, parameters=kwargs.get("data") or {}, is_signed=signed)
 
-    client = EndpointMap()
-    return lambda name: getattr(client, name)
+    return partial(getattr, EndpointMap())

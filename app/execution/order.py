@@ -113,7 +113,8 @@ def _attempt(context: ExecutionContext, row: IntentRow, stamp: Meta) -> tuple[st
 def _admit(
     context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, stamp: Meta
 ) -> tuple[str, bool]:
-    ensure_known(context, Venue(intent.venue))
+    venue = Venue(intent.venue)
+    ensure_known(context, venue)
     try:
         answer = _ahead(context, row, kind, intent.venue, stamp) or context.admission.ask(
             "order", row.key, kind=kind, venue=intent.venue
@@ -125,7 +126,7 @@ def _admit(
     except StoreUnavailableError:
         if kind is EffectKind.OPEN:
             raise  # what opens risk stops when Redis cannot be read
-        return _with_lease(context, row, intent, kind, admitted=None, stamp=stamp)
+        return _with_lease(context, row, intent, kind, venue=venue, admitted=None, stamp=stamp)
     job_type = job_type_of(kind, intent.venue)
     match answer:
         case Held(by=by):
@@ -147,7 +148,7 @@ def _admit(
                     venue=intent.venue,
                 )
             context.faults.hit(FaultPoint.AFTER_ADMISSION)
-            return _with_lease(context, row, intent, kind, admitted=answer, stamp=stamp)
+            return _with_lease(context, row, intent, kind, venue=venue, admitted=answer, stamp=stamp)
         case Done():
             raise InvariantViolatedError(f"{row.key}: the guard could not be taken over")
 
@@ -191,17 +192,18 @@ def _with_lease(
     intent: OrderIntent,
     kind: EffectKind,
     *,
+    venue: Venue,
     admitted: Admitted | None,
     stamp: Meta,
 ) -> tuple[str, bool]:
     """Dispatch under the lease; without one (Redis is down) the journal's compare-and-set alone keeps others off."""
     result: Settled | Denied | None = None
     token = admitted.token if admitted else None
-    heard = Heard(venue=Venue(intent.venue), ticket=admitted.ticket if admitted else None)
+    heard = Heard(venue=venue, ticket=admitted.ticket if admitted else None)
     try:
         with context.leases.keep("order", row.key, token, heard.permit) if token else contextlib.nullcontext():
             if intent.venue not in context.opened:
-                open_alone(context, heard.venue)
+                open_alone(context, venue)
                 context.opened.add(intent.venue)
             cleared = look_up_first(context, row, intent, stamp)
             if cleared is None:
