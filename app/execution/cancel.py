@@ -161,7 +161,7 @@ def _send(context: ExecutionContext, row: IntentRow, target: IntentRow, heard: H
         pin = Pin(
             timestamp_ms=context.exchange_clock.lower_bound_ms(venue), recv_window_ms=context.horizons.recv_window_ms
         )
-        denied = first_denied(context, connection, stands, EffectKind.CANCEL, pin)
+        denied = first_denied(context, stands, EffectKind.CANCEL, pin)
         if isinstance(denied, Denied):
             request = None
         else:

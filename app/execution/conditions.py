@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from sqlalchemy import Connection
-
 from app.execution import kill
 from app.execution.context import ExecutionContext
 from app.job_safety.admission import EffectKind
@@ -41,63 +39,50 @@ class Denied:
 class Condition(Protocol):
     """One condition. Reads only; what it reads, and `standing`, are as true as the transaction that commits on it."""
 
-    def __call__(
-        self, context: ExecutionContext, connection: Connection, standing: Standing, kind: EffectKind, pin: Pin
-    ) -> Denied | None:
+    def __call__(self, context: ExecutionContext, standing: Standing, kind: EffectKind, pin: Pin) -> Denied | None:
         """Return why not, or None."""
         ...
 
 
-def within_validity(
-    context: ExecutionContext, connection: Connection, standing: Standing, kind: EffectKind, pin: Pin
-) -> Denied | None:
+def within_validity(context: ExecutionContext, standing: Standing, kind: EffectKind, pin: Pin) -> Denied | None:
     """The last moment at which the exchange would execute the request lies within the intent's validity."""
-    del context, connection, kind
+    del context, kind
     row = standing.row
     if row.valid_until_ms is None or pin.fence_ms <= row.valid_until_ms:
         return None
     return Denied(why="validity ran out", is_final=True)
 
 
-def not_killed(
-    context: ExecutionContext, connection: Connection, standing: Standing, kind: EffectKind, pin: Pin
-) -> Denied | None:
+def not_killed(context: ExecutionContext, standing: Standing, kind: EffectKind, pin: Pin) -> Denied | None:
     """No source of the kill switch, all of them read again here, stops this kind of effect.
 
     The pin is older than these readings: whatever goes out does so within its limit after the switch was changed.
     """
-    del connection
     key, here = context.read_kill_key(), context.read_kill_here()
     why = kill.denied_at_dispatch(standing.stamp, key, here, kind, epoch=pin.kill_epoch)
     return None if why is None else Denied(why=why)
 
 
-def not_canceled(
-    context: ExecutionContext, connection: Connection, standing: Standing, kind: EffectKind, pin: Pin
-) -> Denied | None:
+def not_canceled(context: ExecutionContext, standing: Standing, kind: EffectKind, pin: Pin) -> Denied | None:
     """Nobody has asked to cancel the order."""
-    del context, connection, pin
+    del context, pin
     if standing.row.cancel_requested and kind is not EffectKind.CANCEL:
         return Denied(why="canceled before it was sent", is_final=True)
     return None
 
 
-def looked_up(
-    context: ExecutionContext, connection: Connection, standing: Standing, kind: EffectKind, pin: Pin
-) -> Denied | None:
+def looked_up(context: ExecutionContext, standing: Standing, kind: EffectKind, pin: Pin) -> Denied | None:
     """After a restore, the exchange was asked for the order in this very epoch; a cancel may simply be repeated."""
-    del context, connection, pin
+    del context, pin
     stamp = standing.stamp
     if stamp.restored_at_ms is None or kind is EffectKind.CANCEL or not is_before(standing.row.fence, stamp.epoch):
         return None
     return Denied(why="the journal was restored: it is looked up first")
 
 
-def symbol_open(
-    context: ExecutionContext, connection: Connection, standing: Standing, kind: EffectKind, pin: Pin
-) -> Denied | None:
+def symbol_open(context: ExecutionContext, standing: Standing, kind: EffectKind, pin: Pin) -> Denied | None:
     """No quarantined order closes the symbol for what opens risk; nor one in doubt, if the policy says so."""
-    del context, connection, pin
+    del context, pin
     if kind is not EffectKind.OPEN or standing.closed_by is None:
         return None
     return Denied(why=f"{standing.row.symbol} is closed until {standing.closed_by} is settled")
@@ -111,12 +96,10 @@ def closing_states(context: ExecutionContext) -> tuple[IntentState, ...]:
     return (IntentState.QUARANTINED, *((IntentState.IN_DOUBT,) if context.doubt_closes_symbol else ()))
 
 
-def first_denied(
-    context: ExecutionContext, connection: Connection, standing: Standing, kind: EffectKind, pin: Pin
-) -> Denied | None:
+def first_denied(context: ExecutionContext, standing: Standing, kind: EffectKind, pin: Pin) -> Denied | None:
     """Return the first condition that does not hold, or None."""
     for condition in CONDITIONS:
-        denied = condition(context, connection, standing, kind, pin)
+        denied = condition(context, standing, kind, pin)
         if denied is not None:
             return denied
     return None

@@ -20,7 +20,9 @@ from app.job_safety.state import SENDABLE, IntentState
 from app.journal import attempts, intents, standing
 from app.journal.fence import next_fence
 from app.journal.meta import Meta
+from app.journal.prepared import Bound, counts_if_first, counts_of
 from app.journal.rows import AttemptRow, IntentRow
+from app.journal.standing import Standing
 
 SETTLE_PAUSES_S: Final = (0.1, 0.4, 1.0, 1.5)
 
@@ -43,7 +45,7 @@ def dispatch(
     kind: EffectKind,
     heard: Heard,
     *,
-    kill_epoch: int | None = None,
+    stamp: Meta,
 ) -> DispatchResult:
     """Place `intent` once.
 
@@ -56,7 +58,7 @@ def dispatch(
         intent: Its content.
         kind: Which gates can stop it.
         heard: Takes what the answer shows of the exchange.
-        kill_epoch: The epoch of the kill switch in which it was admitted.
+        stamp: The journal's, as it was read with the row: in its kill epoch the intent was admitted.
 
     Returns:
         What was settled, or the condition that did not hold, in which case nothing was written or sent.
@@ -67,7 +69,7 @@ def dispatch(
         StoreUnavailableError: the journal could not be written. If that was before sending, nothing was sent.
     """
     context.exchange_clock.freshen(heard.venue)  # measures now if that is due, and not inside the transaction
-    dispatched = _write_dispatched(context, row, intent, kind, heard.venue, kill_epoch=kill_epoch)
+    dispatched = _write_dispatched(context, row, intent, kind, heard.venue, stamp=stamp)
     if isinstance(dispatched, Denied):
         return dispatched
     context.faults.hit(FaultPoint.AFTER_DISPATCH_COMMIT)
@@ -75,13 +77,47 @@ def dispatch(
 
 
 def _write_dispatched(
-    context: ExecutionContext,
-    row: IntentRow,
-    intent: OrderIntent,
-    kind: EffectKind,
-    venue: Venue,
-    *,
-    kill_epoch: int | None,
+    context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, venue: Venue, *, stamp: Meta
+) -> _Dispatched | Denied:
+    """Write DISPATCHED at once if nothing has changed since `row` and `stamp` were read, else under locks."""
+    if row.attempt == 0:  # a later one counts, and asks, for more than goes into one statement
+        written = _write_at_once(context, row, intent, kind, venue, stamp=stamp)
+        if written is not None:
+            return written
+    return _write_under_locks(context, row, intent, kind, venue, kill_epoch=stamp.kill_epoch)
+
+
+def _write_at_once(
+    context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, venue: Venue, *, stamp: Meta
+) -> _Dispatched | None:
+    """Do as `_write_under_locks` does, by one change that insists on what was read before.
+
+    Returns:
+        None, and nothing is written: something has changed or speaks against it, which the other finds out.
+    """
+    looked = Standing(row=row, stamp=stamp, has_proof=False, closed_by=None)
+    is_struck = context.faults.may_strike(FaultPoint.IN_DISPATCH_TRANSACTION)
+    written: _Dispatched | None = None
+    try:
+        with context.journal.one_change(kept_open=is_struck) as connection:
+            decided = _decide(context, looked, intent, kind, venue, kill_epoch=stamp.kill_epoch)
+            if isinstance(decided, Denied):
+                return None
+            move, written = decided
+            move = standing.unless_changed(move, looked, closing=closing_states(context))
+            if counts_if_first(connection, move, attempts.insertion(written.attempt)) is None:
+                written = None
+            else:
+                context.faults.hit(FaultPoint.IN_DISPATCH_TRANSACTION)
+    except StoreUnavailableError:
+        if written is not None:
+            _disown(context, written)
+        raise
+    return written
+
+
+def _write_under_locks(
+    context: ExecutionContext, row: IntentRow, intent: OrderIntent, kind: EffectKind, venue: Venue, *, kill_epoch: int
 ) -> _Dispatched | Denied:
     written: _Dispatched | None = None
     try:
@@ -92,36 +128,51 @@ def _write_dispatched(
                 raise LeaseLostError(f"{row.key}: moved to {fresh.state} by somebody else")
             if stands.has_proof:
                 raise InvariantViolatedError(f"{row.key}: the exchange has this order; it must not be sent")
-            pinned_at_s = context.clock.monotonic()
-            pin = Pin(
-                timestamp_ms=context.exchange_clock.lower_bound_ms(venue),
-                recv_window_ms=context.horizons.recv_window_ms,
-                kill_epoch=kill_epoch,
-            )
-            denied = first_denied(context, connection, stands, kind, pin)
-            if denied is not None:
-                return denied
-            request = pinned_order(fresh, intent, pin)
-            now_ms = context.clock.now_ms()
-            attempt = _new_attempt(context, stands.stamp, fresh, request, now_ms=now_ms)
-            moved, _ = intents.move_with(
-                connection, fresh, IntentState.DISPATCHED, [attempts.insertion(attempt)],
-                now_ms=now_ms, attempt=attempt.attempt, fence=attempt.fence,
-                run_at_ms=now_ms + context.horizons.lease_check_ms,
-            )  # fmt: skip
-            if moved is None:
+            decided = _decide(context, stands, intent, kind, venue, kill_epoch=kill_epoch)
+            if isinstance(decided, Denied):
+                return decided
+            move, dispatched = decided
+            attempt = dispatched.attempt
+            if counts_of(connection, move, attempts.insertion(attempt)) != [1, 1]:
                 raise LeaseLostError(f"{row.key}: lost to another worker at the last moment")
-            attempts.tally(connection, moved, attempt)
+            attempts.tally(connection, dispatched.row, attempt)
             if attempt.attempt > 1:
-                ask_whether_single(connection, fresh, attempt.attempt, now_ms=now_ms)
+                ask_whether_single(connection, fresh, attempt.attempt, now_ms=attempt.dispatched_at_ms)
             context.faults.hit(FaultPoint.IN_DISPATCH_TRANSACTION)
-            written = _Dispatched(row=moved, attempt=attempt, request=request, pinned_at_s=pinned_at_s)
+            written = dispatched
     except StoreUnavailableError:
         if written is not None:
-            # The answer of the commit was lost. It is not won: this process, which alone could send, says so.
-            settle(context, written.attempt, NotSent(reason="the answer of the commit was lost"), is_snooze=True)
+            _disown(context, written)
         raise
     return written
+
+
+def _disown(context: ExecutionContext, dispatched: _Dispatched) -> None:
+    """The answer of the commit was lost. It is not won: this process, which alone could send, says so."""
+    settle(context, dispatched.attempt, NotSent(reason="the answer of the commit was lost"), is_snooze=True)
+
+
+def _decide(
+    context: ExecutionContext, stands: Standing, intent: OrderIntent, kind: EffectKind, venue: Venue, *, kill_epoch: int
+) -> tuple[Bound, _Dispatched] | Denied:
+    """Pin the timestamp, and then look at the conditions; return the move that is to be written, and what it makes."""
+    pinned_at_s = context.clock.monotonic()
+    pin = Pin(
+        timestamp_ms=context.exchange_clock.lower_bound_ms(venue),
+        recv_window_ms=context.horizons.recv_window_ms,
+        kill_epoch=kill_epoch,
+    )
+    denied = first_denied(context, stands, kind, pin)
+    if denied is not None:
+        return denied
+    request = pinned_order(stands.row, intent, pin)
+    now_ms = context.clock.now_ms()
+    attempt = _new_attempt(context, stands.stamp, stands.row, request, now_ms=now_ms)
+    move, moved = intents.moving(
+        stands.row, IntentState.DISPATCHED, now_ms=now_ms, attempt=attempt.attempt, fence=attempt.fence,
+        run_at_ms=now_ms + context.horizons.lease_check_ms,
+    )  # fmt: skip
+    return move, _Dispatched(row=moved, attempt=attempt, request=request, pinned_at_s=pinned_at_s)
 
 
 def _send(context: ExecutionContext, dispatched: _Dispatched, row: IntentRow, heard: Heard) -> Settled:

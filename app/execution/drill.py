@@ -76,6 +76,10 @@ class _AfterAdmission(Faults):
     act: Callable[[], object]
     inner: Faults
 
+    def may_strike(self, point: FaultPoint) -> bool:
+        """Return whether the process' own plan does."""
+        return self.inner.may_strike(point)
+
     def hit(self, point: FaultPoint) -> None:
         """Act at the one point."""
         if point is FaultPoint.AFTER_ADMISSION:

@@ -208,7 +208,7 @@ def _with_lease(
             cleared = look_up_first(context, row, intent, stamp)
             if cleared is None:
                 return "found at the exchange", False
-            result = dispatch(context, cleared, intent, kind, heard, kill_epoch=stamp.kill_epoch)
+            result = dispatch(context, cleared, intent, kind, heard, stamp=stamp)
         if isinstance(result, Denied):
             return _denied(context, row, result), False
     except LeaseLostError as error:

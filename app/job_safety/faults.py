@@ -60,6 +60,10 @@ class Faults:
 
     plan: Mapping[FaultPoint, PlannedFault] = field(default_factory=dict)
 
+    def may_strike(self, point: FaultPoint) -> bool:
+        """Return whether `hit` may do anything there."""
+        return point in self.plan
+
     def hit(self, point: FaultPoint) -> None:
         """Strike if the plan names `point` and nobody has struck there yet; otherwise do nothing.
 

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
-from app.journal.prepared import Bound, Prepared, counts_of, counts_or_nothing, translated
+from app.journal.prepared import Bound, Prepared, counts_if_first, translated
 
 LOCK_TIMEOUT_S: Final = 30
 """How long a writer waits for another before it gives up and says that the journal is unavailable."""
@@ -58,7 +58,7 @@ class Journal:
     def __init__(self, url: str) -> None:
         self.url: URL = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._engine: Engine | None = None
+        self._engines: tuple[Engine, ...] = ()
         self._pid = 0
         self._lock = FileLock(f"{self.url.database}.lock") if self.is_sqlite else None
         self._kept: deque[Connection] = deque()
@@ -67,16 +67,21 @@ class Journal:
 
     @property
     def engine(self) -> Engine:
-        """The engine of this process; a forked child gets its own."""
-        if self._engine is None or self._pid != os.getpid():
-            if self._engine is not None:
-                self._engine.dispose(close=False)
-                # To drop these would say good-bye on the parent's sockets.
-                self._parents += [self._kept, self._looking]
+        """The engine of this process for transactions."""
+        return self.engines[0]
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """`engine`, and on PostgreSQL that of statements that are one each. A forked child gets its own."""
+        if not self._engines or self._pid != os.getpid():
+            for of_parent in self._engines:
+                of_parent.dispose(close=False)
+            # To drop these would say good-bye on the parent's sockets.
+            self._parents += [self._kept, self._looking]
             self._kept, self._looking = deque(), deque()
-            self._engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
+            self._engines = (_sqlite_engine(self.url),) if self.is_sqlite else _postgres_engines(self.url)
             self._pid = os.getpid()
-        return self._engine
+        return self._engines
 
     def write(self) -> contextlib.AbstractContextManager[Connection]:
         """Lend a connection in a write transaction; commits when the block ends, durable when that returns.
@@ -117,37 +122,39 @@ class Journal:
         """
         return self._lent(None)
 
+    def one_change(self, *, kept_open: bool = False) -> contextlib.AbstractContextManager[Connection]:
+        """Lend a connection for changes that are a transaction of their own; on disk when the block has ended.
+
+        They are made by one call of `counts_if_first`, and whatever decides about them is best read just before it: by
+        then SQLite's one lock is held. On PostgreSQL the call is all of the transaction: one statement, and one round
+        trip instead of three; unless it is `kept_open` until the block ends, for who wants to break it off behind that.
+
+        Raises:
+            StoreUnavailableError: as `write`; on PostgreSQL the call raises it.
+        """
+        return self.write() if self.is_sqlite or kept_open else self.look()
+
     def at_once(self, first: Bound, *also: Bound) -> list[int] | None:
-        """Make changes that are a transaction of their own, if `first` touches its row; on disk when this returns.
-
-        On PostgreSQL they are one statement, and one round trip instead of three; on SQLite nobody is kept from writing
-        for longer than they take.
-
-        Returns:
-            How many rows each of `also` touched, or None: `first` touched none, and nothing is written.
+        """Make changes as `one_change` and `counts_if_first` do, where nothing else decides about them.
 
         Raises:
             StoreUnavailableError: as `write`.
         """
-        if self.is_sqlite:
-            with self.write() as connection:
-                return counts_of(connection, *also) if counts_of(connection, first) == [1] else None
-        with self.look() as connection:
-            counts = counts_or_nothing(connection, first, *also)
-        return None if counts is None else counts[1:]
+        with self.one_change() as connection:
+            return counts_if_first(connection, first, *also)
 
     @contextlib.contextmanager
     def _lent(self, begin: Prepared | None, lock: "FileLock | None" = None) -> Iterator[Connection]:
         """Lend a connection in a transaction, or without one. If anything fails under it, it is not lent again."""
         held = None if lock is None else lock.take()
         try:
-            engine = self.engine
             # SQLite's driver begins no transaction by itself; psycopg does with whatever it is given, unless told.
+            engine = self.engines[0 if begin is not None else -1]
             kept = self._kept if begin is not None or self.is_sqlite else self._looking
             try:
                 connection = kept.pop()
             except IndexError:
-                connection = _connected(engine, is_automatic=begin is None)
+                connection = engine.connect()
             try:
                 if begin is not None and self.is_sqlite:
                     begin.count(connection)
@@ -193,12 +200,13 @@ class Journal:
 
     def close(self) -> None:
         """Give all connections back."""
-        if self._engine is not None and self._pid == os.getpid():
+        if self._pid == os.getpid():
             for kept in (self._kept, self._looking):
                 while kept:
                     kept.pop().close()
-            self._engine.dispose()
-        self._engine = None
+            for engine in self._engines:
+                engine.dispose()
+        self._engines = ()
 
 
 class FileLock:
@@ -239,13 +247,6 @@ def _lock(descriptor: int) -> None:
             pause_s = min(pause_s * 1.25, 0.002)
         else:
             return
-
-
-def _connected(engine: Engine, *, is_automatic: bool) -> Connection:
-    connection = engine.connect()
-    if is_automatic and engine.dialect.name == "postgresql":
-        return connection.execution_options(isolation_level="AUTOCOMMIT")
-    return connection
 
 
 def _check_that_none_began(connection: Connection) -> None:
@@ -302,7 +303,7 @@ def _set_journal_mode(cursor: Any, mode: str, locked: type[Exception]) -> None:
             time.sleep(0.005)
 
 
-def _postgres_engine(url: URL) -> Engine:
+def _postgres_engines(url: URL) -> tuple[Engine, Engine]:
     # synchronous_commit is set here because a server-wide "off" would make DISPATCHED a promise on water.
     # A process that is stopped inside a transaction must not hold its row locks for ever: its commit fails, which
     # counts as not won.
@@ -310,6 +311,10 @@ def _postgres_engine(url: URL) -> Engine:
         "-c synchronous_commit=on -c lock_timeout=10s -c statement_timeout=30s -c timezone=UTC "
         "-c idle_in_transaction_session_timeout=10s -c tcp_user_timeout=10s"
     )
+    return _postgres_engine(url, options), _postgres_engine(url, options, isolation_level="AUTOCOMMIT")
+
+
+def _postgres_engine(url: URL, options: str, **more: Any) -> Engine:
     return create_engine(
-        url, poolclass=QueuePool, pool_size=POOL_SIZE, connect_args={"connect_timeout": 5, "options": options}
+        url, poolclass=QueuePool, pool_size=POOL_SIZE, connect_args={"connect_timeout": 5, "options": options}, **more
     )

@@ -10,7 +10,7 @@ from functools import cache
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from sqlalchemy import ClauseElement, Connection, Select, UpdateBase
+from sqlalchemy import ClauseElement, ColumnElement, Connection, Select, Update, UpdateBase
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -46,6 +46,16 @@ class Prepared:
     def count(self, connection: Connection, **parameters: object) -> int:
         """Run it and return how many rows it touched."""
         return self.compiled(connection).count(connection, parameters)
+
+    def narrowed(self, also: ColumnElement[bool]) -> "Prepared":
+        """Return an update that touches only those of its rows for which `also` holds.
+
+        Raises:
+            TypeError: it is no update.
+        """
+        if not isinstance(self._statement, Update):
+            raise TypeError(f"not an update: {self._statement}")
+        return Prepared(self._statement.where(also))
 
     def compiled(self, connection: Connection) -> "Compiled":
         """Return its form for the database of `connection`, made once."""
@@ -83,21 +93,25 @@ def counts_of(connection: Connection, *several: Bound) -> list[int]:
     sees the tables as they were before all of them.
     """
     compiled = [prepared.compiled(connection) for prepared, _ in several]
-    if len(several) == 1 or connection.dialect.name != "postgresql":
+    if len(several) <= 1 or connection.dialect.name != "postgresql":
         return [one.count(connection, parameters) for one, (_, parameters) in zip(compiled, several, strict=True)]
     return _counts_of_one(connection, several, compiled, _as_one(tuple(compiled)))
 
 
-def counts_or_nothing(connection: Connection, *several: Bound) -> list[int] | None:
-    """Run all as one statement of PostgreSQL, as `counts_of` does, unless the first touches no row.
+def counts_if_first(connection: Connection, first: Bound, *also: Bound) -> list[int] | None:
+    """Run `first` and, if that touches its row, `also`. Outside of a transaction they are one statement of PostgreSQL.
 
     Returns:
-        What `counts_of` does; or None, and nothing is written: the statement has failed as a whole.
+        How many rows each of `also` touched, or None: `first` touched none, and nothing is written.
     """
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name != "postgresql" or not driver.autocommit:
+        return counts_of(connection, *also) if counts_of(connection, first) == [1] else None
+    several = (first, *also)
     compiled = [prepared.compiled(connection) for prepared, _ in several]
     try:
-        return _counts_of_one(connection, several, compiled, _as_one(tuple(compiled), first="1 / "))
-    except DBAPIError as error:
+        return _counts_of_one(connection, several, compiled, _as_one(tuple(compiled), first="1 / "))[1:]
+    except DBAPIError as error:  # the division by zero that makes the statement fail as a whole
         if getattr(error.orig, "sqlstate", None) != _DIVISION_BY_ZERO:
             raise
         return None

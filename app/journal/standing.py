@@ -5,7 +5,20 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, String, bindparam, exists, literal, literal_column, or_, select, text, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Exists,
+    FromClause,
+    Select,
+    String,
+    bindparam,
+    exists,
+    literal_column,
+    or_,
+    select,
+    text,
+)
 
 from app.job_safety.errors import InvariantViolatedError
 from app.job_safety.state import SENDABLE, IntentState
@@ -17,7 +30,9 @@ from app.journal.rows import IntentRow, intent_row
 
 _T = schema.intents
 _P = schema.proofs
-_WITH_STAMP = select(*_T.c, *meta.COLUMNS).join(schema.journal_meta, true()).where(_T.c.key == bindparam("key"))
+_M = schema.journal_meta
+_ONLY = _M.c.id == literal_column("1")  # by its key: whatever has no condition is read from end to end
+_WITH_STAMP = select(*_T.c, *meta.COLUMNS).where(_T.c.key == bindparam("key"), _ONLY)
 _LOOK = Prepared(_WITH_STAMP)
 # PostgreSQL locks in the order of the clauses, and returns what it had to wait for as it was left.
 _HOLD = Prepared(
@@ -29,9 +44,11 @@ _HOLD = Prepared(
 class Standing:
     """An intent that is about to be dispatched, and what decides: as true as the transaction that commits on it.
 
+    One that `hold` returns is true until its transaction ends; `unless_changed` has the database insist on another.
+
     Attributes:
-        row: The intent; nobody moves it until the transaction ends.
-        stamp: The journal's; nobody changes it (a kill command, say) until then either.
+        row: The intent.
+        stamp: The journal's, with the kill switch's latch.
         has_proof: Whether the exchange ever said that it has, or had, an order of this intent.
         closed_by: The key of a dispatched order that closes the symbol, or None.
     """
@@ -75,6 +92,27 @@ def hold(connection: Connection, key: str, *, closing: Sequence[IntentState]) ->
     return Standing(row=row, stamp=stamp, has_proof=bool(has_proof) or not row.content, closed_by=closed_by)
 
 
+def unless_changed(move: Bound, looked: Standing, *, closing: Sequence[IntentState]) -> Bound:
+    """Return `move`, of the row of `looked`, as a statement that touches nothing unless `hold` would return `looked`.
+
+    Nothing may speak against the dispatch in `looked`. The statement takes the locks of `hold`, but waits for nobody:
+    what it reads would be older than what it waited for. Where somebody else is at the row or the stamp, it touches
+    nothing either.
+    """
+    if looked.has_proof or looked.closed_by is not None:
+        raise InvariantViolatedError(f"{looked.row.key}: something speaks against its dispatch")
+    row, stamp = looked.row, looked.stamp
+    so = {
+        "so_key": row.key,
+        "so_valid_until_ms": row.valid_until_ms,
+        "so_cancel_requested": row.cancel_requested,
+        "so_epoch": stamp.epoch,
+        "so_kill_state": stamp.kill_state,
+        "so_kill_epoch": stamp.kill_epoch,
+    }
+    return Bound(_unless_changed(move.prepared, tuple(closing)), {**move.parameters, **so})
+
+
 def _with_stamp(key: str, found: Sequence[tuple[Any, ...]]) -> tuple[IntentRow, Meta]:
     if not found:
         raise unknown(key)
@@ -84,29 +122,61 @@ def _with_stamp(key: str, found: Sequence[tuple[Any, ...]]) -> tuple[IntentRow, 
 
 @cache
 def _facts(closing: tuple[IntentState, ...]) -> Prepared:
-    """Return the statement. The symbol is its own row's: an intent's venue and symbol never change.
+    """Return the statement. The symbol is its own row's: an intent's venue and symbol never change."""
+    own = _T.alias("own")
+    closed_by = _closing(own, closing).where(own.c.key == bindparam("key")).limit(literal_column("1"))
+    return Prepared(select(_proof_of(bindparam("key")), closed_by.scalar_subquery()))
 
-    Symbols are compared as values that no index knows: few orders close a symbol, and a planner without statistics
-    (nobody runs ANALYZE on SQLite) would read all that the symbol ever had.
+
+@cache
+def _unless_changed(move: Prepared, closing: tuple[IntentState, ...]) -> Prepared:
+    """Return the statement. State, attempt and fence are compared by the move itself.
+
+    Of the stamp the epochs would do, since whatever decides changes with one of them; the state is there for a hand
+    that has changed nothing else.
     """
-    own, other = _T.alias("own"), _T.alias("other")
-    nothing = literal_column("''", type_=String)
-    closed_by: Any = (
-        select(other.c.key)
-        .select_from(other)
-        .join(own, (own.c.venue == other.c.venue + nothing) & (own.c.symbol == other.c.symbol + nothing))
+    own = _T.alias("own")
+    so = (
+        select(own.c.key)
         .where(
-            own.c.key == bindparam("key"),
-            or_(*(other.c.state == literal(state.value) for state in closing)),
-            other.c.attempt > literal_column("0"),
-            other.c.type == literal_column("'order'"),
-            other.c.key != bindparam("key"),
+            own.c.key == bindparam("so_key"),
+            own.c.valid_until_ms.is_not_distinct_from(bindparam("so_valid_until_ms")),
+            own.c.cancel_requested == bindparam("so_cancel_requested"),
+            own.c.content != literal_column("''", type_=String),  # of what is archived, which is over
+            _ONLY,
+            _M.c.epoch == bindparam("so_epoch"),
+            _M.c.kill_state == bindparam("so_kill_state"),
+            _M.c.kill_epoch == bindparam("so_kill_epoch"),
+            ~_proof_of(own.c.key),
+            ~_closing(own, closing).correlate(own).exists(),
         )
-        .limit(literal_column("1"))
-        .scalar_subquery()
+        .with_for_update(of=own, key_share=True, skip_locked=True)
+        .suffix_with(text("FOR SHARE OF journal_meta SKIP LOCKED"), dialect="postgresql")
     )
-    has_proof = exists().where(_P.c.key == bindparam("key"))
-    return Prepared(select(has_proof, closed_by))
+    return move.narrowed(_T.c.key == so.scalar_subquery())
 
 
-__all__ = ["Standing", "hold", "look"]
+def _proof_of(key: ColumnElement[str]) -> Exists:
+    return exists().where(_P.c.key == key)
+
+
+def _closing(own: FromClause, closing: Sequence[IntentState]) -> Select[tuple[str]]:
+    """Return the orders that close the symbol of `own`.
+
+    States are words of the statement, so that one plan knows how rare they are. Symbols are compared as values that no
+    index knows: few orders close a symbol, and a planner without statistics (nobody runs ANALYZE on SQLite) would read
+    all that the symbol ever had.
+    """
+    other = _T.alias("other")
+    nothing = literal_column("''", type_=String)
+    return select(other.c.key).where(
+        own.c.venue == other.c.venue + nothing,
+        own.c.symbol == other.c.symbol + nothing,
+        or_(*(other.c.state == literal_column(f"'{state.value}'", type_=String) for state in closing)),
+        other.c.attempt > literal_column("0"),
+        other.c.type == literal_column("'order'"),
+        other.c.key != own.c.key,
+    )
+
+
+__all__ = ["Standing", "hold", "look", "unless_changed"]

@@ -28,6 +28,11 @@ class Seal(Faults):
 
     after_admission: Callable[[], object] = nothing
 
+    def may_strike(self, point: FaultPoint) -> bool:
+        """Return that it does wherever an order can get."""
+        del point
+        return True
+
     def hit(self, point: FaultPoint) -> None:
         """Act after admission; raise where the order would be dispatched, and at every point behind that.
 

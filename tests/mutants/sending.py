@@ -9,6 +9,8 @@ CONDITIONS: Final = "app/execution/conditions.py"
 ORDER: Final = "app/execution/order.py"
 CONTEXT: Final = "app/execution/context.py"
 INTENTS: Final = "app/journal/intents.py"
+HIT: Final = "            context.faults.hit(FaultPoint.IN_DISPATCH_TRANSACTION)\n"
+LOST: Final = "    except StoreUnavailableError:\n        if written is not None:\n"
 PLACE: Final = "outcome = context.gateway.place_order(request)"
 
 MUTANTS: Final = (
@@ -83,9 +85,13 @@ MUTANTS: Final = (
         edits=(
             Edit(
                 file=DISPATCH,
-                old='            settle(context, written.attempt, NotSent(reason="the answer of the '
-                'commit was lost"), is_snooze=True)\n',
-                new="            return written\n",
+                old=f"    {HIT}{LOST}            _disown(context, written)\n",
+                new=f"    {HIT}{LOST}            return written\n",
+            ),
+            Edit(
+                file=DISPATCH,
+                old=f"            written = dispatched\n{LOST}            _disown(context, written)\n",
+                new=f"            written = dispatched\n{LOST}            return written\n",
             ),
         ),
     ),
@@ -287,7 +293,7 @@ MUTANTS: Final = (
         expected="switched_on_and_off_again",
         edits=(
             Edit(file=ORDER, old="ahead.kill_epoch == stamp.kill_epoch and ", new="ahead.kill_epoch >= 0 and "),
-            Edit(file=ORDER, old="kill_epoch=stamp.kill_epoch)", new="kill_epoch=None)"),
+            Edit(file=DISPATCH, old="        kill_epoch=kill_epoch,\n", new="        kill_epoch=None,\n"),
         ),
         tests=("tests/integration/test_claims.py",),
     ),

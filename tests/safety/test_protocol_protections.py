@@ -12,7 +12,7 @@ from app.intents import CancelIntent
 from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
 from app.job_safety.outcome import ExchangeOrder, NotSent, Venue
 from app.job_safety.state import IntentState
-from app.journal import attempts, followups, intents, schema
+from app.journal import attempts, followups, intents, schema, standing
 from tests.safety.simulation.exchange import QUERIES, Order
 from tests.safety.simulation.ports import NAMES
 from tests.safety.simulation.scheduler import Process
@@ -113,6 +113,19 @@ def test_order_that_the_exchange_has_confirmed_is_not_dispatched_whatever_its_ro
         world.finish(world.worker("k1"))
 
     assert world.executions() == 1
+
+
+def test_first_attempt_is_dispatched_without_reading_again_what_decides(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is compared as the row is moved."""
+    world.order()
+    worker = world.worker("k1")
+    with monkeypatch.context() as here:
+        here.delattr(standing, "hold")
+        world.finish(worker)
+
+    assert (world.row().state, world.executions()) == (S.FILLED, 1)
 
 
 def test_plain_answer_to_a_first_attempt_is_journaled_without_reading_the_row_again(

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,8 +62,6 @@ class Told:
 def listening(journal: Journal) -> Iterator[Told]:
     """Yield what is told to connections that the journal opens from now on; it must not have opened any yet."""
     told = Told()
-    engine = journal.engine
-
     if journal.is_sqlite:
         module = sqlite_module()
 
@@ -105,8 +103,13 @@ def listening(journal: Journal) -> Iterator[Told]:
         def connect(_dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]) -> Any:
             return psycopg.connect(*arguments, cursor_factory=PostgresCursor, **options)
 
-    event.listen(engine, "do_connect", connect)
+    _listen(journal, connect)
     yield told
+
+
+def _listen(journal: Journal, connect: Callable[..., Any]) -> None:
+    for engine in journal.engines:
+        event.listen(engine, "do_connect", connect)
 
 
 def scans(connection: Connection, text: str, parameters: Any) -> list[str]:

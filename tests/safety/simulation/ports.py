@@ -13,7 +13,7 @@ from app.delivery import Parcel
 from app.job_safety.errors import StoreUnavailableError
 from app.job_safety.faults import FaultPoint
 from app.job_safety.side_effect_guard import GuardNames, Token
-from app.journal.prepared import Bound, counts_of
+from app.journal.prepared import Bound, counts_if_first
 from tests.safety.simulation.scheduler import Process
 
 if TYPE_CHECKING:
@@ -61,9 +61,13 @@ class JournalOf:
         if process.point("journal:committed") == "answer_lost":
             raise StoreUnavailableError("journal: the answer of the commit was lost, says the driver")
 
+    def one_change(self, *, kept_open: bool = False) -> contextlib.AbstractContextManager[Connection]:
+        del kept_open
+        return self.write()
+
     def at_once(self, first: Bound, *also: Bound) -> list[int] | None:
-        with self.write() as connection:
-            return counts_of(connection, *also) if counts_of(connection, first) == [1] else None
+        with self.one_change() as connection:
+            return counts_if_first(connection, first, *also)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -150,6 +154,9 @@ class FaultsOf:
 
     def __init__(self, world: "World", process: Process) -> None:
         self._world, self._process = world, process
+
+    def may_strike(self, _point: FaultPoint) -> bool:
+        return True
 
     def hit(self, point: FaultPoint) -> None:
         if point is FaultPoint.IN_DISPATCH_TRANSACTION:
