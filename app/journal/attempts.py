@@ -22,7 +22,6 @@ _OPEN = Prepared(
     .join(_I, _I.c.key == _A.c.key)
     .where(or_(*(_I.c.state == literal(state.value) for state in sorted(DOUBTFUL))), _A.c.outcome.is_(None))
 )
-_INSERT = Prepared(_A.insert().values({name: bindparam(name) for name in AttemptRow._fields}))
 MAX_ANSWER = 500
 ABSENT = "ABSENT"
 """The outcome of an attempt that reconcile has proven not executed."""
@@ -33,7 +32,13 @@ REOPENED = "attempts_reopened"
 
 def insertion(attempt: AttemptRow) -> Bound:
     """Return the statement that writes a new attempt. A second one of the same number fails in the database."""
-    return Bound(_INSERT, attempt._asdict())
+    known = {name: value for name, value in attempt._asdict().items() if value is not None}
+    return Bound(_inserting(tuple(known)), known)
+
+
+@cache
+def _inserting(columns: tuple[str, ...]) -> Prepared:
+    return Prepared(_A.insert().values({name: bindparam(name) for name in columns}))
 
 
 def tally(connection: Connection, row: IntentRow, attempt: AttemptRow) -> None:
