@@ -39,7 +39,7 @@ MUTANTS: Final = (
                 file=TRANSPORT,
                 old="            packing = answer.headers.get(",
                 new="            if answer.status in {302, 307}:\n"
-                "                answer = self._ask(target.origin, message, request.method, connect_timeout_s=3.0)\n"
+                "                answer = self._ask(target.origin, message, method, connect_timeout_s=3.0)\n"
                 "            packing = answer.headers.get(",
             ),
         ),
