@@ -94,8 +94,8 @@ def hold(installation: Installation, record: Recorder, *, by: str) -> Report:
             _write(stage, report, by)
     finally:
         stage.real.gateway.close()
-        for context in (stage.shadow, stage.real):
-            context.record.close()
+        for recorder in (stage.shadow.record, stage.real.record, *stage.composed):
+            recorder.close()
     for one in report.tried:
         if one.has_fired:
             record.event("gate_proven", level="debug", gate=one.gate, text=one.text)

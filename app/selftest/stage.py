@@ -6,7 +6,7 @@ the next one, and its order, which no queue was given, is closed by validity.
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
@@ -56,6 +56,8 @@ class Stage:
     names: GuardNames
     symbol: str
     keys: list[str]
+    composed: Sequence[Recorder]
+    """What the two were composed with: what the gateway tells goes there."""
 
     @property
     def redis(self) -> Redis:
@@ -170,6 +172,7 @@ def build(installation: Installation, record: Recorder) -> Stage:
         names=guard_names(settings),
         symbol=settings.universe.usdm[0] if settings.universe.usdm else "",
         keys=[],
+        composed=(real.record, shadow.record),
     )
 
 

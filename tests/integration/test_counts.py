@@ -97,8 +97,10 @@ def test_thousand_events_cost_a_few_round_trips_and_none_of_them_waits(redis: Re
 
 
 def test_counts_reach_redis_within_about_a_second_without_being_asked(redis: Redis) -> None:
-    settled(recorder(redis))
+    one = recorder(redis)
+    settled(one)
     until(lambda: sum(read(redis).values.get("attempts_total", {}).values()) == 1)
+    one.close()
 
 
 def test_fork_counts_its_own_and_not_again_what_its_parent_has_counted(redis: Redis, redis_url: str) -> None:
