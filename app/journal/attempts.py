@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, literal, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, or_, select, update
 
 from app.job_safety.outcome import ExchangeOrder, Failure
 from app.job_safety.state import DOUBTFUL
@@ -20,7 +20,7 @@ _I = schema.intents
 _OPEN = Prepared(
     select(_A.c.owner, _A.c.key)
     .join(_I, _I.c.key == _A.c.key)
-    .where(or_(*(_I.c.state == literal(state.value) for state in sorted(DOUBTFUL))), _A.c.outcome.is_(None))
+    .where(or_(*(_I.c.state == sql.word(state.value) for state in sorted(DOUBTFUL))), _A.c.outcome.is_(None))
 )
 MAX_ANSWER = 500
 ABSENT = "ABSENT"

@@ -314,8 +314,12 @@ def _postgres_engines(url: URL) -> tuple[Engine, Engine]:
     # Statements that are one each are prepared, and each finds its rows by an index: one plan will do, whatever the
     # values and however full the tables. Left to itself, the server plans by what the tables held when it was first
     # asked. It may read them from end to end then, or take planning anew each time, longer than the work, for cheaper.
-    # Compiling a plan (jit) takes a hundred times as long as any of them.
-    planned = f"{options} -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off"
+    # Compiling a plan (jit) takes a hundred times as long as any of them, and starting processes for it does too. What
+    # is rare is a word of the statement (`sql.word`): of a parameter the one plan knows nothing.
+    planned = (
+        f"{options} -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off "
+        "-c max_parallel_workers_per_gather=0"
+    )
     return _postgres_engine(url, options), _postgres_engine(url, planned, isolation_level="AUTOCOMMIT")
 
 

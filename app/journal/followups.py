@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from sqlalchemy import Connection, Integer, bindparam, literal, select, update
+from sqlalchemy import Connection, Integer, bindparam, select, update
 
 from app.journal import schema
 from app.journal.prepared import Bound, Prepared, counts_of
-from app.journal.sql import insert_ignore, insertion
+from app.journal.sql import insert_ignore, insertion, word
 
 ALERT: Final = "alert"
 """The one kind that no queue delivers: the keeper does, beside the work."""
@@ -26,7 +26,7 @@ _MOST = bindparam("most", type_=Integer)
 _DUE_OF_KIND = _DUE.where(_F.c.kind == bindparam("of_kind")).order_by(_F.c.run_at_ms, _F.c.key).limit(_MOST)
 _OF_KIND = Prepared(_DUE_OF_KIND)
 _LOCK_KIND = Prepared(_DUE_OF_KIND.with_for_update(skip_locked=True))
-_OVERDUE = Prepared(_DUE.where(_F.c.kind != literal(ALERT)).order_by(_F.c.run_at_ms).limit(_MOST))
+_OVERDUE = Prepared(_DUE.where(_F.c.kind != word(ALERT)).order_by(_F.c.run_at_ms).limit(_MOST))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, literal, literal_column, or_, select, update
+from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, or_, select, update
 
 from app.job_safety.errors import IntentNotFoundError, InvariantViolatedError
 from app.job_safety.retry_metrics import job_type_of
@@ -16,7 +16,7 @@ from app.job_safety.state import DOUBTFUL, LIVE, ON_EXCHANGE, TERMINAL_STATES, I
 from app.journal import archive, schema, tallies
 from app.journal.prepared import Bound, Prepared, counts_of
 from app.journal.rows import IntentRow, intent_row
-from app.journal.sql import MAX_ROWS_PER_STATEMENT, insert_many
+from app.journal.sql import MAX_ROWS_PER_STATEMENT, insert_many, word
 from app.journal.tallies import Tally
 
 _T = schema.intents
@@ -26,9 +26,7 @@ _FIND = Prepared(_BY_KEY)
 _LOCK = Prepared(_BY_KEY.with_for_update())
 _IN_DOUBT = Prepared(
     select(_T.c.venue, func.min(_T.c.run_at_ms))
-    .where(
-        or_(*(_T.c.state == literal(state.value) for state in sorted(DOUBTFUL))), _T.c.type == literal_column("'order'")
-    )
+    .where(or_(*(_T.c.state == word(state.value) for state in sorted(DOUBTFUL))), _T.c.type == word("order"))
     .group_by(_T.c.venue)
 )
 
@@ -37,8 +35,8 @@ _ANY_DUE = (
     .where(
         _T.c.run_at_ms <= bindparam("now_ms"),
         or_(
-            _T.c.type == literal_column("'cancel'"),
-            and_(*(_T.c.state != literal(state.value) for state in sorted(DOUBTFUL | LIVE))),
+            _T.c.type == word("cancel"),
+            and_(*(_T.c.state != word(state.value) for state in sorted(DOUBTFUL | LIVE))),
         ),
     )
     .order_by(_T.c.run_at_ms)
@@ -259,9 +257,9 @@ def in_states(
 
 @cache
 def _of_states(states: tuple[IntentState, ...], intent_type: str | None) -> Prepared:
-    query = select(_T).where(or_(*(_T.c.state == literal(state.value) for state in states)))
+    query = select(_T).where(or_(*(_T.c.state == word(state.value) for state in states)))
     if intent_type is not None:
-        query = query.where(_T.c.type == literal(intent_type))
+        query = query.where(_T.c.type == word(intent_type))
     return Prepared(query.order_by(_T.c.created_at_ms).limit(bindparam("most", type_=Integer)))
 
 

@@ -5,7 +5,19 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import ClauseElement, Connection, Table, Text, bindparam, cast, func, literal_column, select
+from sqlalchemy import (
+    ClauseElement,
+    ColumnElement,
+    Connection,
+    String,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from app.journal.prepared import Bound, Prepared, counts_of
@@ -15,6 +27,14 @@ Plain: TypeAlias = str | int | bool | None
 
 MAX_ROWS_PER_STATEMENT = 500
 """Bounds the keys of one IN list: SQLite's limit is 32,766 bound parameters."""
+
+
+def word(constant: str) -> ColumnElement[str]:
+    """Return a constant of ours (a state, a kind) as a word of the statement, so that one plan knows how rare it is.
+
+    A parameter would be planned for as if it were any value: most rows, where most are alike.
+    """
+    return literal_column(f"'{constant}'", type_=String)
 
 
 def insert_or_ignore(connection: Connection, table: Table, **row: object) -> bool:

@@ -11,7 +11,6 @@ from sqlalchemy import (
     Exists,
     FromClause,
     Select,
-    String,
     bindparam,
     exists,
     literal_column,
@@ -27,6 +26,7 @@ from app.journal.intents import COLUMNS, unknown
 from app.journal.meta import Meta
 from app.journal.prepared import Bound, Prepared, rows_of
 from app.journal.rows import IntentRow, intent_row
+from app.journal.sql import word
 
 _T = schema.intents
 _P = schema.proofs
@@ -142,7 +142,7 @@ def _unless_changed(move: Prepared, closing: tuple[IntentState, ...]) -> Prepare
             own.c.key == bindparam("so_key"),
             own.c.valid_until_ms.is_not_distinct_from(bindparam("so_valid_until_ms")),
             own.c.cancel_requested == bindparam("so_cancel_requested"),
-            own.c.content != literal_column("''", type_=String),  # of what is archived, which is over
+            own.c.content != word(""),  # of what is archived, which is over
             _ONLY,
             _M.c.epoch == bindparam("so_epoch"),
             _M.c.kill_state == bindparam("so_kill_state"),
@@ -168,13 +168,13 @@ def _closing(own: FromClause, closing: Sequence[IntentState]) -> Select[tuple[st
     all that the symbol ever had.
     """
     other = _T.alias("other")
-    nothing = literal_column("''", type_=String)
+    nothing = word("")
     return select(other.c.key).where(
         own.c.venue == other.c.venue + nothing,
         own.c.symbol == other.c.symbol + nothing,
-        or_(*(other.c.state == literal_column(f"'{state.value}'", type_=String) for state in closing)),
+        or_(*(other.c.state == word(state.value) for state in closing)),
         other.c.attempt > literal_column("0"),
-        other.c.type == literal_column("'order'"),
+        other.c.type == word("order"),
         other.c.key != own.c.key,
     )
 

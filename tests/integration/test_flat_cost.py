@@ -23,7 +23,7 @@ from tests.support.kill import composed
 from tests.support.nursery import Nursery
 from tests.support.paper_process import PaperProcess
 from tests.support.redis_server import RedisServer
-from tests.support.statements import Told, listening, scans
+from tests.support.statements import Told, listening, scans, scans_planned_once
 from tests.support.system import System, system
 from workers import jobs, sealer
 from workers.opener import Opener
@@ -161,6 +161,21 @@ def test_every_statement_of_the_work_finds_its_rows_by_an_index(
         # Else this would pass by being blind.
         assert scans(connection, "SELECT count(*) FROM intents WHERE reason = 'x'", ())
         assert scans(connection, "SELECT f.price FROM fills AS f WHERE f.side = 'BUY' ORDER BY f.price LIMIT 1", ())
+
+
+@pytest.mark.parametrize("analyzed", [True, False], ids=["with-statistics", "without-statistics"])
+def test_statement_that_is_planned_once_finds_its_rows_by_an_index_whatever_is_asked(
+    worked: Callable[..., Worked], postgres_url: str, *, analyzed: bool
+) -> None:
+    """Of a parameter the one plan knows only that most rows are alike, and finished."""
+    done = worked(postgres_url, 4_000, analyzed=analyzed)
+    single = {one: told for one, told in done.told.statements.items() if one in done.told.single}
+    assert any("intents" in one and "ORDER BY" in one for one in single), "nobody looked for orders by their state"
+    with done.journal.look() as connection:
+        found = {one: whole for one, told in single.items() if (whole := scans_planned_once(connection, one, told))}
+        assert not found, "\n\n".join(f"{one}\n  reads whole: {whole}" for one, whole in found.items())
+        blind = "SELECT key FROM intents WHERE state = %(state)s ORDER BY created_at_ms LIMIT 9"
+        assert not analyzed or scans_planned_once(connection, blind, {"state": "ACCEPTED"}), "this would pass blind"
 
 
 @pytest.mark.parametrize("analyzed", [True, False], ids=["with-statistics", "without-statistics"])

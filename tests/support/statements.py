@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+import psycopg.sql
 from sqlalchemy import Connection, event
 
 from app.journal.engine import Journal, sqlite_module
@@ -39,6 +40,7 @@ PARTIAL = (
 )
 """Indexes that hold only what is open or rare: reading one of them whole is fine."""
 
+_PARAMETER = re.compile(r"%\((\w+)\)s")
 _TOLD = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)
 _SQLITE_SCAN = re.compile(rf"SCAN (\w+)(?! USING (?:COVERING )?INDEX (?:{'|'.join(PARTIAL)})\b)")
 
@@ -48,14 +50,18 @@ class Told:
     """Statements with parameters of an example, each once."""
 
     statements: dict[str, Any] = field(default_factory=dict)
+    single: set[str] = field(default_factory=set)
+    """Those that PostgreSQL was told outside of a transaction: they are planned once, whatever the parameters."""
     steps: Counter[str] = field(default_factory=Counter)
     """Steps of SQLite's machine, in hundreds, by statement."""
     now: str = ""
 
-    def note(self, text: Any, parameters: Any) -> None:
+    def note(self, text: Any, parameters: Any, *, is_single: bool = False) -> None:
         self.now = str(text)
         if isinstance(text, str) and _TOLD.match(text):
             self.statements.setdefault(text, parameters)
+            if is_single:
+                self.single.add(text)
 
 
 @contextmanager
@@ -92,7 +98,7 @@ def listening(journal: Journal) -> Iterator[Told]:
 
         class PostgresCursor(psycopg.Cursor[Any]):
             def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
-                told.note(query, params)
+                told.note(query, params, is_single=self.connection.autocommit)
                 return super().execute(query, params, **options)
 
             def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
@@ -128,6 +134,25 @@ def scans(connection: Connection, text: str, parameters: Any) -> list[str]:
             return []  # read in the order of an index, and only as far as wanted
         return [f"{name}\n{plan}" for name in _SQLITE_SCAN.findall(plan) if names.get(name, name) in BIG]
     return list(_whole(rows[0][0][0]["Plan"], is_limited=False))
+
+
+def scans_planned_once(connection: Connection, text: str, parameters: dict[str, Any]) -> list[str]:
+    """Return which big tables a statement reads whole in the one plan that PostgreSQL keeps for all parameters.
+
+    To explain a statement with parameters plans it for these.
+    """
+    names = list(dict.fromkeys(_PARAMETER.findall(text)))
+    numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", text)
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(f"PREPARE planned_once AS {numbered}")
+        values = ", ".join(psycopg.sql.Literal(parameters[name]).as_string(cursor) for name in names)
+        cursor.execute(f"EXPLAIN (FORMAT JSON) EXECUTE planned_once{f'({values})' if names else ''}")
+        (plan,) = cursor.fetchone()
+        cursor.execute("DEALLOCATE planned_once")
+    finally:
+        cursor.close()
+    return list(_whole(plan[0]["Plan"], is_limited=False))
 
 
 def _aliases(text: str) -> dict[str, str]:
