@@ -85,6 +85,11 @@ class ThreadWorker(SafetyWorker):
         if not self.room.may_enter(self):
             self._stand_aside()
 
+    def teardown(self) -> None:
+        """End as every worker does; and be waited for by nobody, whatever broke before this thread was alone."""
+        self.room.renounce(self)
+        super().teardown()
+
     def _install_signal_handlers(self) -> None:
         """Leave signals alone: only the main thread may handle them."""
 

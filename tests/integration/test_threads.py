@@ -2,10 +2,12 @@
 
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy import update
 
 from app.cli.demo.killer import Killer
@@ -13,10 +15,13 @@ from app.execution.parcels import parcel_of
 from app.journal import schema
 from app.journal.rows import AttemptRow
 from app.settings import MOST_THREADS
+from app.wiring import connect_redis
 from tests.support.nursery import Nursery, Process
 from tests.support.paper_process import PaperProcess
 from tests.support.redis_server import RedisServer
 from tests.support.system import CONFIG, System, system
+from workers.room import Room
+from workers.shared import ThreadWorker
 from workers.supervisor import roles_of
 
 SENDING = {"method": "POST", "path": "/fapi/v1/order"}
@@ -170,6 +175,27 @@ def test_thread_that_was_waiting_gives_back_what_it_gets_while_another_is_alone(
 
     assert beside("late", {key: here.attempts(key)[0] for key in ("suspect", "late")}) == set()
     assert here.row("late").rescues == 0
+
+
+def test_thread_that_ends_before_its_turn_to_be_alone_keeps_nobody_out(
+    here: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a burst nobody is told to stop when one thread breaks: the others would wait outside for ever."""
+    here.order("suspect")
+    died_of(here, "suspect")
+    room = Room()
+    redis = connect_redis(here.installation.redis_url, timeout_s=30)
+    worker = ThreadWorker(["orders"], name="one", connection=redis, installation=here.installation)
+    worker.turn, worker.room = threading.Lock(), room
+
+    def give_back() -> bool:
+        raise RedisConnectionError("it has just gone away")
+
+    monkeypatch.setattr(worker._claims, "give_back", give_back)
+    assert room.enter("another")
+    worker.work(burst=True)
+    room.leave("another")
+    assert room.enter("another")
 
 
 def test_of_an_idle_process_one_thread_waits_and_hands_the_waiting_over_with_a_job(here: System) -> None:
