@@ -27,7 +27,8 @@ LOCK_TIMEOUT_S: Final = 30
 """How long a writer waits for another before it gives up and says that the journal is unavailable."""
 
 POOL_SIZE: Final = 5
-"""Connections that a process keeps; opened as needed, one for each thread that is at work."""
+"""Connections that a process keeps. Each thread that is at work gets one, whatever the number: whoever waited for one
+here would not be told of those that are given back, since they are `KEPT`."""
 
 KEPT: Final = 4
 """How many of them are kept ready: to check one out of the pool costs more than SQLite takes to read."""
@@ -270,6 +271,7 @@ def _sqlite_engine(url: URL) -> Engine:
         module=module,
         poolclass=QueuePool,
         pool_size=POOL_SIZE,
+        max_overflow=-1,
         connect_args={"timeout": LOCK_TIMEOUT_S, "isolation_level": None, "check_same_thread": False},
     )
 
@@ -325,5 +327,6 @@ def _postgres_engines(url: URL) -> tuple[Engine, Engine]:
 
 def _postgres_engine(url: URL, options: str, **more: Any) -> Engine:
     return create_engine(
-        url, poolclass=QueuePool, pool_size=POOL_SIZE, connect_args={"connect_timeout": 5, "options": options}, **more
-    )
+        url, poolclass=QueuePool, pool_size=POOL_SIZE, max_overflow=-1,
+        connect_args={"connect_timeout": 5, "options": options}, **more,
+    )  # fmt: skip

@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 
@@ -19,6 +20,7 @@ from app.journal.intents import NewIntent
 from app.journal.kill_latches import Change
 from app.journal.prepared import Bound, counts_if_first, counts_of
 from app.journal.standing import Standing
+from app.settings import MOST_THREADS
 
 CLOSING = (IntentState.QUARANTINED,)
 HALT = Change(source=KillSource.OPERATOR, state=KillState.HALT, actor="a person", reason="a test", config_hash="c")
@@ -70,6 +72,21 @@ def test_connections_of_before_a_restart_cost_one_failure_each_and_no_more(journ
             assert meta.load(connection).account == "main"
     with journal.read() as connection:
         assert meta.load(connection).account == "main"
+
+
+@pytest.mark.parametrize("how", ["read", "look"])
+def test_each_thread_that_a_process_may_have_gets_a_connection_while_all_others_hold_theirs(
+    either: Journal, how: str
+) -> None:
+    all_hold_one = threading.Barrier(MOST_THREADS, timeout=20)
+
+    def hold(_: int) -> str:
+        with getattr(either, how)() as connection:
+            all_hold_one.wait()
+            return meta.load(connection).account
+
+    with ThreadPoolExecutor(MOST_THREADS) as threads:
+        assert set(threads.map(hold, range(MOST_THREADS))) == {"main"}
 
 
 def test_order_that_was_quarantined_while_the_stamp_was_waited_for_closes_the_symbol(
