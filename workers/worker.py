@@ -187,6 +187,7 @@ class SafetyWorker(SimpleWorker):
             context.afterwards.leavings = None
             self._end_guards(leavings)
             self._claims.give_back()
+            self._set_local_state(WorkerStatus.IDLE)
             return
         except Exception:  # noqa: BLE001 - RQ's own: whatever a job raises is kept in the job, and the worker goes on
             context.afterwards.leavings = None
@@ -212,6 +213,7 @@ class SafetyWorker(SimpleWorker):
         """Return a job that was begun to the head of its queue, with the admission that came with its beginning."""
         with self._admission_of(claim):
             self._claims.give_back()
+        self._set_local_state(WorkerStatus.IDLE)
 
     def _end_guards(self, leavings: Leavings) -> None:
         for guard in leavings.guards:

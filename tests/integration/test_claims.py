@@ -129,6 +129,7 @@ def test_what_was_begun_and_not_ended_goes_back_to_the_head_of_the_queue(redis: 
     one = taken(claims.take())
     assert claims.give_back()
     assert job_of(redis, one).get_status() is JobStatus.QUEUED
+    assert redis.hmget(f"rq:worker:{WORKER}", "state", "current_job") == [b"idle", None]
     assert not claims.give_back()
     assert taken(claims.take()).key == "one"
 

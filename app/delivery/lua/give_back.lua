@@ -9,6 +9,7 @@ local id, execution = unpack(redis.call('HMGET', KEYS[1], 'current_job', 'execut
 if not id then return 0 end
 forget(id, execution or '')
 redis.call('HDEL', KEYS[1], 'current_job', 'execution')
+redis.call('HSET', KEYS[1], 'state', 'idle')
 if redis.call('EXISTS', 'rq:job:' .. id) == 1 then
   local key = string.match(redis.call('HGET', 'rq:job:' .. id, 'asks') or '', '^%S+ %S+ (.*)$')
   local guard = key and redis.call('GET', ARGV[1] .. key)
