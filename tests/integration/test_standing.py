@@ -236,6 +236,56 @@ def test_dispatch_at_once_writes_nothing_if_anything_that_decides_has_changed(
         assert intents.rows_from(connection.execute(schema.intents.select()).all()) == left
 
 
+PROOFS_BEHIND_A_GATE = """
+ALTER TABLE proofs RENAME TO proofs_kept;
+CREATE FUNCTION proofs_behind_a_gate() RETURNS SETOF proofs_kept LANGUAGE plpgsql STABLE AS $$
+BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN QUERY SELECT * FROM proofs_kept; END $$;
+CREATE VIEW proofs AS SELECT * FROM proofs_behind_a_gate();
+"""
+
+
+def find_it(connection: Connection) -> None:
+    """Take in that the exchange has it, as whoever hears of that does: with a move, whatever state it is in."""
+    assert intents.move(connection, intents.load(connection, "a", lock=True), IntentState.ACCEPTED, now_ms=2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        move_it,
+        find_it,
+        raise_its_fence,
+        ask_to_cancel,
+        shorten_its_validity,
+        archive_it,
+        halt,
+        halt_and_run,
+        halt_by_hand,
+        begin_an_epoch,
+    ],
+)
+def test_dispatch_at_once_sees_what_is_committed_between_its_view_of_the_tables_and_its_locks(
+    journal: Journal, postgres_url: str, change: Callable[[Connection], None]
+) -> None:
+    with journal.write() as connection:
+        intents.insert(connection, [new("a")])
+        connection.execute(text(PROOFS_BEHIND_A_GATE))
+    move = dispatching(journal, "a")
+    did: list[object] = []
+    under_way = threading.Thread(target=lambda: did.append(journal.at_once(move)))
+    with contextlib.closing(Journal(postgres_url)) as other, other.engine.connect() as gate:
+        gate.execute(text("SELECT pg_advisory_lock(1)"))
+        under_way.start()
+        deadline_s = time.monotonic() + 60
+        while not is_anybody_waiting(postgres_url):
+            assert time.monotonic() < deadline_s, "the dispatch does not wait at the gate"
+        with other.write() as connection:
+            change(connection)
+        gate.execute(text("SELECT pg_advisory_unlock(1)"))
+        under_way.join(60)
+    assert did == [None]
+
+
 def test_dispatch_at_once_insists_on_nothing_that_speaks_against_it(either: Journal) -> None:
     with either.write() as connection:
         intents.insert(connection, [new("a")])
