@@ -68,12 +68,26 @@ def dispatch(
         ExchangeClockUnknownError: the exchange's time is not known; nothing was written or sent.
         StoreUnavailableError: the journal could not be written. If that was before sending, nothing was sent.
     """
+    if _was_ill_timed(context, row):
+        context.exchange_clock.forget(heard.venue)
     context.exchange_clock.freshen(heard.venue)  # measures now if that is due, and not inside the transaction
     dispatched = _write_dispatched(context, row, intent, kind, heard.venue, stamp=stamp)
     if isinstance(dispatched, Denied):
         return dispatched
     context.faults.hit(FaultPoint.AFTER_DISPATCH_COMMIT)
     return _send(context, dispatched, row, heard)
+
+
+def _was_ill_timed(context: ExecutionContext, row: IntentRow) -> bool:
+    """Return whether the exchange has refused the last attempt for its time.
+
+    Who sent it has measured the clock since, and who tries again may be another, with a measurement as old as that was.
+    """
+    if row.attempt == 0:
+        return False
+    with context.journal.read() as connection:
+        last = attempts.of_intent(connection, row.key)[-1:]
+    return any(one.failure_class == FailureClass.CLOCK_SKEW.value for one in last)
 
 
 def _write_dispatched(

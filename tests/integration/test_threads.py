@@ -104,6 +104,29 @@ def test_one_process_is_at_two_orders_at_once(here: System) -> None:
     assert len(owners(here, "a", "b")) == 2, "each of its own name"
 
 
+def test_order_that_was_refused_for_its_time_is_not_tried_again_by_a_clock_that_is_as_old(here: System) -> None:
+    """Each thread, as each process, has measured the exchange's clock by itself, and any of them may try again."""
+    here.start("worker", "orders", "--threads", "4")
+    here.start("sweeper")
+    here.order("first")
+    here.wait_for_state("first", "FILLED")
+    here.exchange.faults({**SLOW, "ms": 700})
+    known = [f"known-{number}" for number in range(8)]
+    for key in known:
+        here.order(key, valid_for_s=600)
+    placed_once(here, *known)
+    assert len(owners(here, *known)) == 4, "each has measured the clock"
+    here.exchange.faults()
+
+    here.exchange.control("POST", "clock", {"offset_ms": -5_000})
+    late = [f"late-{number}" for number in range(3)]
+    for key in late:
+        here.order(key, valid_for_s=600)
+        row = here.wait_for_state(key, "FILLED")
+        assert row.attempt <= 2, "whoever tries again has measured the clock anew"
+    assert any(here.row(key).attempt == 2 for key in late), "the clock must have been off for somebody"
+
+
 def test_process_that_dies_with_two_orders_on_the_wire_has_both_rescued_and_placed_once(here: System) -> None:
     supervisor = here.start("supervisor", "--workers", "urgent=1,orders=1")
     here.order("first")
