@@ -42,7 +42,7 @@ def opened(here: System) -> Process:
     supervisor = here.start("supervisor", "--workers", "urgent=1,orders=1")
     here.order("warm")
     here.wait_until_booked("warm")
-    here.exchange.faults({"action": "delay_reply_ms", "ms": 1_500, "match": SENDING})
+    here.exchange.faults({"action": "delay_reply_ms", "ms": 3_000, "match": SENDING})
     return supervisor
 
 
@@ -56,6 +56,7 @@ def stop(here: System, pid: int) -> None:
 def kill_over(here: System, supervisor: Process, key: str) -> str:
     """Kill the worker that has the order `key` on the wire; return who has rescued it."""
     here.order(key, valid_for_s=600)
+    here.until_taken(key)
     killer = Killer(journal=here.installation.journal, redis=here.installation.redis)
     here.until(killer.strike, "an order on the wire, and its worker to be struck")
 
@@ -99,9 +100,10 @@ def test_process_of_its_own_rescues_while_the_keeper_stands_still(here: System) 
 
 def test_two_rescues_of_one_death_count_it_once(here: System) -> None:
     """The supervisor does not wait for a slow keeper, so both may be at it."""
-    here.exchange.faults({"action": "delay_reply_ms", "ms": 1_500, "match": SENDING})
+    here.exchange.faults({"action": "delay_reply_ms", "ms": 3_000, "match": SENDING})
     here.start("worker", "orders")
     here.order("order", valid_for_s=600)
+    here.until_taken("order")
     redis = here.installation.redis
     killer = Killer(journal=here.installation.journal, redis=redis)
     here.until(killer.strike, "an order on the wire, and its worker to be struck")

@@ -26,7 +26,7 @@ from workers.supervisor import roles_of
 
 SENDING = {"method": "POST", "path": "/fapi/v1/order"}
 TWO = CONFIG.replace("threads: 1", "threads: 2")
-SLOW = {"action": "delay_reply_ms", "ms": 1_500, "match": SENDING}
+SLOW = {"action": "delay_reply_ms", "ms": 2_500, "match": SENDING}
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -132,6 +132,7 @@ def test_process_that_dies_with_two_orders_on_the_wire_has_both_rescued_and_plac
     here.order("first")
     here.wait_until_booked("first")
     two_at_once(here, "a", "b")
+    here.until_taken("a", "b")
     killer = Killer(journal=here.installation.journal, redis=here.installation.redis)
     here.until(killer.strike, "the process to be struck")
     struck = owners(here, "a", "b")

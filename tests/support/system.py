@@ -141,6 +141,11 @@ class System:
         with self.installation.journal.read() as connection:
             return intents.load(connection, key)
 
+    def until_taken(self, *keys: str) -> None:
+        """Wait until the exchange has taken these orders: DISPATCHED alone may be a moment before they are sent."""
+        ids = [self.row(key).client_order_id for key in keys]
+        self.until(lambda: all(self.exchange.orders_of(one) for one in ids), "the exchange to have taken the orders")
+
     def attempts(self, key: str) -> list[AttemptRow]:
         with self.installation.journal.read() as connection:
             return attempts.of_intent(connection, key)
