@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import importlib
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -173,8 +174,8 @@ class Journal:
                 raise
             raise StoreUnavailableError(f"journal: {error.orig}") from error
         finally:
-            if held is not None:
-                os.close(held)
+            if lock is not None and held is not None:
+                lock.give(held)
         if len(kept) < KEPT:
             kept.append(connection)
         else:
@@ -213,25 +214,48 @@ class Journal:
 class FileLock:
     """Writers queue here before BEGIN IMMEDIATE: SQLite's own busy handler sleeps, and its tail is 100 ms and more.
 
-    The kernel drops the lock when its holder dies.
+    Threads of one process hand it on among themselves; between processes one has to look again and again. The kernel
+    drops the lock when its holder dies.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._renew()
+
+    def _renew(self) -> None:
+        self._pid = os.getpid()
+        self._here = threading.Lock()
 
     def take(self) -> int:
-        """Be the only writer, among processes and threads, until the descriptor that this returns is closed.
+        """Be the only writer, among processes and threads, until what this returns is given back.
 
         Raises:
             StoreUnavailableError: another one held it for `LOCK_TIMEOUT_S`.
         """
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if self._pid != os.getpid():
+            self._renew()  # a fork: the thread that held it may not be here
+        if not self._here.acquire(timeout=LOCK_TIMEOUT_S):
+            raise StoreUnavailableError(f"another thread held the journal for {LOCK_TIMEOUT_S} s")
         try:
-            _lock(descriptor)
+            return _locked(self._path)
         except BaseException:  # also what a signal's handler raises: the lock must not outlive the wish for it
-            os.close(descriptor)
+            self._here.release()
             raise
-        return descriptor
+
+    def give(self, descriptor: int) -> None:
+        """Let the next one write."""
+        os.close(descriptor)
+        self._here.release()
+
+
+def _locked(path: str) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _lock(descriptor: int) -> None:

@@ -1,10 +1,13 @@
 """The journal on both databases: schema, compare-and-set, submissions, exact decimals, audit chain, writers' lock."""
 
 import contextlib
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -22,13 +25,17 @@ from app.job_safety.errors import (
 )
 from app.job_safety.state import IntentState
 from app.journal import attempts, audit, followups, intents, meta, migrate, restore, schema
-from app.journal.engine import Journal
+from app.journal.engine import FileLock, Journal
 from app.journal.fence import unpack
 from app.journal.followups import Followup
 from app.journal.intents import NewIntent, Taken
 from app.journal.prepared import Bound, Prepared
 from app.journal.rows import AttemptRow, IntentRow
 from tests.support.attempts import insert as insert_attempt
+from workers.children import MAX_DESCRIPTORS
+
+SOON_S = 20
+"""Far more than anything here takes, and less than a writer waits for another."""
 
 
 @pytest.fixture
@@ -320,19 +327,43 @@ def test_writers_take_turns_and_none_is_lost(journal: Journal, database_url: str
     with journal.write() as connection:
         connection.execute(insert(schema.ledger_balances).values(account="x", asset="USDT", amount=Decimal(0)))
 
-    def add(_: int) -> None:
-        mine = Journal(database_url)
+    def add(by: Journal) -> None:
         for _ in range(20):
-            with mine.write() as connection:
+            with by.write() as connection:
                 query = select(schema.ledger_balances.c.amount).with_for_update()
                 amount = connection.execute(query).scalar_one()
                 connection.execute(update(schema.ledger_balances).values(amount=amount + 1))
-        mine.close()
 
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(add, range(4)))
+    other = Journal(database_url)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(add, [journal, journal, journal, other, other, other]))
+    other.close()
     with journal.read() as connection:
-        assert connection.execute(select(schema.ledger_balances.c.amount)).scalar_one() == 80
+        assert connection.execute(select(schema.ledger_balances.c.amount)).scalar_one() == 120
+
+
+def test_process_that_was_forked_while_a_thread_had_the_lock_is_not_kept_out_by_it(tmp_path: Path) -> None:
+    lock = FileLock(str(tmp_path / "lock"))
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        descriptor = lock.take()
+        inside.set()
+        leave.wait(SOON_S)
+        lock.give(descriptor)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert inside.wait(SOON_S)
+    pid = os.fork()
+    if pid == 0:
+        os.closerange(3, MAX_DESCRIPTORS)  # as our own children do: an inherited descriptor holds the lock on
+        signal.alarm(SOON_S)
+        lock.give(lock.take())
+        os._exit(0)
+    leave.set()
+    thread.join(SOON_S)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_a_reader_is_not_held_up_by_a_writer(journal: Journal, database_url: str) -> None:
