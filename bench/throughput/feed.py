@@ -4,7 +4,9 @@ import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
+
+LAST_LINES: Final = 3
 
 
 class Feed:
@@ -13,6 +15,7 @@ class Feed:
     def __init__(self, python: Path, module: str, environment: Mapping[str, str], folder: Path, log: IO[bytes]) -> None:
         self.sent = 0
         self._module = module
+        self._log = Path(log.name)
         self._process = subprocess.Popen(
             [str(python), "-m", "bench.throughput.feeder", module], env=dict(environment), cwd=folder,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
@@ -43,6 +46,7 @@ class Feed:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the feeder of {self._module} has ended; its words stand in the log")
+            words = " | ".join(self._log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+            raise RuntimeError(f"the feeder of {self._module} has ended; the last words of its log: {words}")
         self.sent += count
         return json.loads(line)
