@@ -163,7 +163,7 @@ def test_circuit_breaker_triggers_on_storm_and_nobody_runs_against_the_closed_ga
     keys = [f"gate-storm-{number}" for number in range(10)]
     lab.here.exchange.faults(answer_429(8))
     lab.submit([market(key) for key in keys])
-    for worker in [lab.here.start("worker", "orders", "--burst") for _ in range(3)]:
+    for worker in [lab.here.start("worker", "orders", "--burst", "--threads", "1") for _ in range(3)]:
         assert worker.wait(60) == 0
     assert paused(lab)
     (struck,) = lab.here.exchange.struck()

@@ -1,7 +1,9 @@
 """A real server for tests: its own process, port and append-only file; it dies with the test run, however that ends."""
 
+import contextlib
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -20,6 +22,9 @@ from app.embedded.redis_binary import choose_binary
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
+OWN_PORTS = range(20_000, 32_000)
+"""Below those of connections: Linux takes 32768 to 60999 for them (net.ipv4.ip_local_port_range)."""
+
 
 def die_with_parent(number: int = signal.SIGKILL) -> Callable[[], None]:
     """Return a `preexec_fn` that has the kernel send signal `number` to the child when its parent dies (Linux)."""
@@ -32,10 +37,12 @@ def die_with_parent(number: int = signal.SIGKILL) -> Callable[[], None]:
 
 
 def free_port() -> int:
-    """Return a loopback port that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a loopback port that was free just now, and that the kernel gives to no connection meanwhile."""
+    while True:
+        port = secrets.choice(OWN_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class RedisServer:
