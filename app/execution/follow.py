@@ -102,20 +102,21 @@ def sweep_trades(context: ExecutionContext, venue: Venue, symbol: str, spent: Sp
         by_order[trade.order_id].append(trade)
     with context.journal.read() as connection:
         owners = intents.by_order_ids(connection, venue=venue.value, symbol=symbol, order_ids=list(by_order))
-    ours: dict[str, Ours] = {}
-    external: list[ExchangeTrade] = []
+    known: dict[str, Ours] = {}
+    for order_id, owner in owners.items():
+        known.setdefault(owner.key, Ours(owner=owner)).trades.extend(by_order.pop(order_id))
+    # Before anybody is asked: a question that is not answered holds up nobody else's books.
+    count = book_ours(context, list(known.values()))
     unshown: list[ExchangeTrade] = []
     for order_id, group in by_order.items():
-        owner = owners.get(order_id)
-        if owner is None:
-            asked = _owner_by_asking(context, venue, symbol, order_id, spent)
-            if isinstance(asked, OrderAbsent) and _is_young(context, group):
-                # The trade proves that the order exists: whose it is must not be decided before that is shown.
-                unshown += group
-                continue
-            owner = asked if isinstance(asked, IntentRow) else None
-        (external if owner is None else ours.setdefault(owner.key, Ours(owner=owner)).trades).extend(group)
-    count = book_ours(context, list(ours.values())) + book_external(context, external)
+        asked = _owner_by_asking(context, venue, symbol, order_id, spent)
+        if isinstance(asked, OrderAbsent) and _is_young(context, group):
+            # The trade proves that the order exists: whose it is must not be decided before that is shown.
+            unshown += group
+        elif isinstance(asked, IntentRow):
+            count += book_ours(context, [Ours(owner=asked, trades=group)])
+        else:
+            count += book_external(context, group)
     swept_up_to = min((trade.trade_id for trade in unshown), default=max(t.trade_id for t in trades) + 1) - 1
     with context.journal.write() as connection:
         watermarks.advance(connection, venue=venue.value, symbol=symbol, trade_id=swept_up_to)

@@ -4,10 +4,12 @@ A write transaction keeps every dispatch on SQLite waiting, and a sweep may find
 time, and asks the exchange only about those that have traded more than the journal knows.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from app.exchange.errors import ExchangeQueryError
 from app.exchange.models import ExchangeTrade
 from app.execution import circuits
 from app.execution.adopt import Adopted, adopt
@@ -37,9 +39,25 @@ def book_ours(context: ExecutionContext, found: Sequence[Ours]) -> int:
 
     Raises:
         ExchangeQueryError: an order has traded more than the journal knows, and a question about it was not answered.
-        InvariantViolatedError: a trade contradicts the books; those of the orders before it are booked.
+        InvariantViolatedError: a trade contradicts the books. In both cases all others are booked all the same.
     """
-    return sum(_book_some(context, found[at : at + ORDERS_AT_ONCE]) for at in range(0, len(found), ORDERS_AT_ONCE))
+    count = 0
+    troubles: list[Exception] = []
+    todo = deque(found[at : at + ORDERS_AT_ONCE] for at in range(0, len(found), ORDERS_AT_ONCE))
+    while todo:
+        some = todo.popleft()
+        try:
+            count += _book(context, some)
+        except InvariantViolatedError as error:
+            if len(some) > 1:
+                todo.extend([one] for one in some)
+            else:
+                troubles.append(error)
+        except ExchangeQueryError as error:
+            troubles.append(error)
+    if troubles:
+        raise troubles[0]
+    return count
 
 
 def book_external(context: ExecutionContext, trades: Sequence[ExchangeTrade]) -> int:
@@ -63,16 +81,6 @@ def take_in(context: ExecutionContext, owner: IntentRow, order: ExchangeOrder) -
             circuits.tell_of_unknown(context, owner, tries[-1])
     with context.journal.write() as connection:
         return adopt(context, connection, key=owner.key, order=order, source="sweep")
-
-
-def _book_some(context: ExecutionContext, found: Sequence[Ours]) -> int:
-    try:
-        return _book(context, found)
-    except InvariantViolatedError:
-        if len(found) == 1:
-            raise
-        # One contradiction must not hold up the books of the others.
-        return sum(_book(context, [one]) for one in found)
 
 
 def _book(context: ExecutionContext, found: Sequence[Ours]) -> int:

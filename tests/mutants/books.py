@@ -108,7 +108,7 @@ MUTANTS: Final = (
         harm="our own fill ends in the account external, and our order stays closed",
         expected="not_shown_yet",
         edits=(
-            Edit(file=FOLLOW, old="if isinstance(asked, OrderAbsent) and _is_young(", new="if owner and _is_young("),
+            Edit(file=FOLLOW, old="if isinstance(asked, OrderAbsent) and _is_young(", new="if not asked and bool("),
         ),
     ),
     Mutant(

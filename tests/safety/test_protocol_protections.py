@@ -1,10 +1,12 @@
 """Protections of the protocol that the ten counterexamples do not need, each by a script that it alone withstands."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 from sqlalchemy import func, select
 
+from app.exchange.errors import ExchangeQueryError
 from app.exchange.models import PinnedCancel
 from app.execution import settle as settling
 from app.execution.fills import fetch_fills
@@ -576,6 +578,41 @@ def test_sweep_that_died_before_it_asked_for_the_end_of_an_order_asks_the_next_t
     sweep(world.hand)
 
     assert (world.row().state, world.row().executed_quantity) == (S.CANCELED, order.executed)
+
+
+def test_question_that_is_not_answered_holds_up_nobody_elses_fills(world: World) -> None:
+    world.exchange.foreign_order(SYMBOL)
+    world.order()
+    world.finish(world.worker("k1"))
+    sweeper = world.start("sweeper", sweep)
+
+    with pytest.raises(ExchangeQueryError):
+        world.finish(sweeper, ask_get_order="unanswered")
+
+    assert booked_keys(world) == ["k1"]
+    sweep(world.hand)
+    assert booked_keys(world) == ["k1", None], "what was not answered is asked again"
+
+
+def test_trade_that_contradicts_the_books_holds_up_nobody_elses_fills(world: World) -> None:
+    for key in ("k1", "k2", "k3"):
+        world.order(key)
+        world.finish(world.worker(key))
+    told = world.hand.gateway.newest_trades(Venue.USDM, SYMBOL)
+    lie = replace(told[0], price=told[0].price + 1)
+    with world.journal.write() as connection:
+        world.hand.books.record_fills(connection, trades=[lie], key="k1", now_ms=world.clock.now_ms())
+
+    with pytest.raises(InvariantViolatedError):
+        sweep(world.hand)
+
+    assert booked_keys(world) == ["k1", "k2", "k3"]
+
+
+def booked_keys(world: World) -> list[str | None]:
+    """Return whose trades are in the books, ours first."""
+    with world.journal.read() as connection:
+        return sorted(connection.execute(select(schema.fills.c.key)).scalars(), key=lambda key: (key is None, key))
 
 
 def test_claim_that_nothing_was_sent_counts_only_from_the_attempt_that_holds_the_row(world: World) -> None:
