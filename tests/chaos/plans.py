@@ -12,7 +12,7 @@ from tests.chaos import rounds
 from tests.chaos.crowd import PRODUCERS, TIMES, deliver, submit_twentyfold
 from tests.chaos.databases import OwnPostgres
 from tests.chaos.faults import Mode, Strike, storm
-from tests.chaos.proxy import RedisProxy
+from tests.chaos.proxy import LossyProxy
 from tests.chaos.runner import Result, arena
 from tests.chaos.sentinel import RedisUnderSentinel
 from tests.chaos.storms import run_storm as run_strikes
@@ -183,7 +183,7 @@ def run_storm(
         else:
             redis = RedisServer(place.folder / f"{name}-redis", options=PERSISTENCE[persistence]).start()
             stack.callback(redis.kill)
-            proxy = stack.enter_context(RedisProxy(redis.port))
+            proxy = stack.enter_context(LossyProxy(redis.port))
             url = proxy.url
         one = stack.enter_context(
             arena(

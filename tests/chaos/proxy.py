@@ -1,4 +1,4 @@
-"""A TCP proxy in front of Redis: it can lose answers after the command was executed, and switch to another server."""
+"""A proxy in front of a store: it can lose answers after the command was executed, and switch to another server."""
 
 import contextlib
 import socket
@@ -6,10 +6,10 @@ import threading
 from typing import Self
 
 
-class RedisProxy:
-    """Forwards connections to `target`; `url` is what clients are told."""
+class LossyProxy:
+    """Forwards connections to `target`, a port or a socket's path; `url` is what clients of Redis are told."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int | str) -> None:
         self.lost = 0
         self._target = target
         self._to_lose = 0
@@ -53,7 +53,7 @@ class RedisProxy:
             except OSError:
                 return
             try:
-                server = socket.create_connection(("127.0.0.1", self._target), timeout=5)
+                server = _connected(self._target)
             except OSError:
                 client.close()
                 continue
@@ -85,3 +85,11 @@ def _close(*both: socket.socket) -> None:
         with contextlib.suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)
         one.close()
+
+
+def _connected(target: int | str) -> socket.socket:
+    if isinstance(target, int):
+        return socket.create_connection(("127.0.0.1", target), timeout=5)
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(target)
+    return server

@@ -20,7 +20,7 @@ from app.journal import intents, schema
 from tests.chaos.crowd import submit_twentyfold
 from tests.chaos.databases import OwnPostgres, sqlite_locked
 from tests.chaos.faults import LAG, Strike, bad_answers
-from tests.chaos.proxy import RedisProxy
+from tests.chaos.proxy import LossyProxy
 from tests.chaos.runner import LEASE_S, Arena, Result
 from tests.chaos.sentinel import RedisUnderSentinel
 from tests.chaos.supervised import clock_mark
@@ -42,7 +42,7 @@ class Strikes:
     one: Arena
     redis: RedisServer | RedisUnderSentinel
     random: Random
-    proxy: RedisProxy | None = None
+    proxy: LossyProxy | None = None
     postgres: OwnPostgres | None = None
     clock_file: Path | None = None
     outage_s: float = OUTAGE_S
