@@ -5,10 +5,8 @@ A write transaction is on disk when `write()` returns: WAL with synchronous=FULL
 """
 
 import contextlib
-import fcntl
 import importlib
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -22,10 +20,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
+from app.journal.file_lock import LOCK_TIMEOUT_S, FileLock
 from app.journal.prepared import Bound, Prepared, counts_if_first, translated
-
-LOCK_TIMEOUT_S: Final = 30
-"""How long a writer waits for another before it gives up and says that the journal is unavailable."""
 
 POOL_SIZE: Final = 5
 """Connections that a process keeps. Each thread that is at work gets one, whatever the number: whoever waited for one
@@ -209,69 +205,6 @@ class Journal:
             for engine in self._engines:
                 engine.dispose()
         self._engines = ()
-
-
-class FileLock:
-    """Writers queue here before BEGIN IMMEDIATE: SQLite's own busy handler sleeps, and its tail is 100 ms and more.
-
-    Threads of one process hand it on among themselves; between processes one has to look again and again. The kernel
-    drops the lock when its holder dies.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._renew()
-
-    def _renew(self) -> None:
-        self._pid = os.getpid()
-        self._here = threading.Lock()
-
-    def take(self) -> int:
-        """Be the only writer, among processes and threads, until what this returns is given back.
-
-        Raises:
-            StoreUnavailableError: another one held it for `LOCK_TIMEOUT_S`.
-        """
-        if self._pid != os.getpid():
-            self._renew()  # a fork: the thread that held it may not be here
-        if not self._here.acquire(timeout=LOCK_TIMEOUT_S):
-            raise StoreUnavailableError(f"another thread held the journal for {LOCK_TIMEOUT_S} s")
-        try:
-            return _locked(self._path)
-        except BaseException:  # also what a signal's handler raises: the lock must not outlive the wish for it
-            self._here.release()
-            raise
-
-    def give(self, descriptor: int) -> None:
-        """Let the next one write."""
-        os.close(descriptor)
-        self._here.release()
-
-
-def _locked(path: str) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _lock(descriptor)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _lock(descriptor: int) -> None:
-    deadline = time.monotonic() + LOCK_TIMEOUT_S
-    pause_s = 0.0001
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise StoreUnavailableError(f"another process held the journal for {LOCK_TIMEOUT_S} s") from None
-            time.sleep(pause_s)
-            # Others hold it for a millisecond or two: whoever doubled its pauses would be late by as much.
-            pause_s = min(pause_s * 1.25, 0.002)
-        else:
-            return
 
 
 def _check_that_none_began(connection: Connection) -> None:
