@@ -2,10 +2,10 @@
 
 import json
 import os
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -21,13 +21,14 @@ from app.job_safety.errors import IntentNotFoundError, StoreUnavailableError
 from app.journal import intents as journaled
 from app.journal import migrate, schema
 from app.journal.engine import Journal
-from app.producer import CONFLICT, MAX_BATCH, NOT_DELIVERED, Producer, Status, Submission, Terms, submit
+from app.producer import CONFLICT, MAX_BATCH, NOT_DELIVERED, Producer, Status, Terms, submit
 from app.wiring import connect_redis
 from tests.support.nursery import Nursery
 from tests.support.redis_server import RedisServer, free_port
 
 ROOT = Path(__file__).parents[2]
 _T = schema.intents
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
 def order(key: str, quantity: str = "1", **fields: object) -> Intent:
@@ -247,34 +248,40 @@ def test_rows_are_written_in_the_order_of_their_keys(tmp_path: Path, redis: Redi
 
 
 def test_a_batch_that_postgres_chose_as_deadlock_victim_is_written_after_all(postgres_url: str, redis: Redis) -> None:
+    """Whoever waits last closes the circle, and finds it: the producer, since nobody else looks for one."""
     postgres = Journal(postgres_url)
     migrate.upgrade(postgres)
     entry = producer_of(postgres, Delivery(redis, account="main", mode="paper", installation="the-test"))
     terms = Terms(account="main", mode="paper", default_valid_for_s=30)
-    answers: list[Submission] = []
-    with postgres.write() as connection:
-        name = connection.execute(text("SELECT current_database()")).scalar_one()
-        # Who has waited for this long looks once whether it is a deadlock, and gives in: it must be the producer.
-        connection.execute(text(f"ALTER DATABASE \"{name}\" SET deadlock_timeout = '7s'"))
-    postgres.close()
-    with postgres.engine.connect() as other:
-        other.execute(text("SET LOCAL deadlock_timeout = '60s'"))
-        journaled.insert(other, [terms.row(order("b"), 1)])
-        thread = threading.Thread(target=lambda: answers.extend(entry.submit_many([order("a"), order("b")])))
-        thread.start()
-        # The producer has written a and waits for b; from now on each waits for the other, the producer for longer.
-        engine = create_engine(postgres_url, poolclass=NullPool)
-        with engine.connect() as watcher:
-            waits = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-            deadline = SystemClock().monotonic() + 20
-            while watcher.execute(waits).scalar_one() == 0:
-                watcher.rollback()
-                assert SystemClock().monotonic() < deadline
-        journaled.insert(other, [terms.row(order("a"), 1)])
-        other.rollback()
-    thread.join(30)
-    assert [answer.status for answer in answers] == [Status.ACCEPTED, Status.ACCEPTED]
-    postgres.close()
+    engine = create_engine(postgres_url, poolclass=NullPool)
+    with (
+        ThreadPoolExecutor(2) as threads,
+        engine.connect() as first,
+        engine.connect() as other,
+        engine.connect() as watcher,
+    ):
+        at_first, at_other = first.begin(), other.begin()
+        other.execute(text("SET LOCAL deadlock_timeout = '10min'"))
+        journaled.insert(first, [terms.row(order("b"), 1)])
+        journaled.insert(other, [terms.row(order("c"), 1)])
+        answers = threads.submit(entry.submit_many, [order("a"), order("b"), order("c")])
+        _until(watcher, _WAITING, 1)  # the producer, which has written a, for b
+        crossing = threads.submit(journaled.insert, other, [terms.row(order("a"), 1)])
+        _until(watcher, _WAITING, 2)  # the other for a
+        at_first.rollback()  # and now the producer waits for c
+        crossing.result(30)
+        at_other.rollback()
+        assert [answer.status for answer in answers.result(30)] == 3 * [Status.ACCEPTED]
+        postgres.close()  # a session tells the server's statistics of its deadlock when it ends, if not before
+        _until(watcher, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()", 1)
+
+
+def _until(watcher: Connection, query: str, wanted: int) -> None:
+    deadline_s = time.monotonic() + 20
+    while watcher.execute(text(query)).scalar_one() != wanted:
+        watcher.rollback()
+        assert time.monotonic() < deadline_s, query
+    watcher.rollback()
 
 
 def test_a_mapping_is_checked_at_the_door(producer: tuple[Producer, Delivery], journal: Journal) -> None:
