@@ -77,7 +77,8 @@ class Faults:
             return
         if planned.action is FaultAction.RAISE:
             raise InjectedFaultError(f"fault injected at {point}")
-        os.kill(os.getpid(), signal.SIGKILL if planned.action is FaultAction.KILL else signal.SIGSTOP)
+        # Of this thread: a signal to the process is taken up by any of its threads, and this one runs on meanwhile.
+        signal.raise_signal(signal.SIGKILL if planned.action is FaultAction.KILL else signal.SIGSTOP)
 
 
 def parse_plan(text: str) -> Faults:
