@@ -56,9 +56,9 @@ def journal_template(postgres_server: Postgres) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: Postgres, journal_template: str) -> Iterator[str]:
+def postgres_url(request: pytest.FixtureRequest, postgres_server: Postgres, journal_template: str) -> Iterator[str]:
     """The URL of a fresh PostgreSQL database with the journal's tables, all of them empty."""
-    with postgres_server.fresh_database(template=journal_template) as url:
+    with postgres_server.fresh_database(template=journal_template, user=request.node.name) as url:
         yield url
 
 
@@ -77,7 +77,7 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path, postgres_
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'journal.db'}"
         return
-    with postgres_server.fresh_database() as url:
+    with postgres_server.fresh_database(user=request.node.name) as url:
         yield url
 
 

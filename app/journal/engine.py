@@ -10,6 +10,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -56,12 +57,8 @@ class Journal:
     def __init__(self, url: str) -> None:
         self.url: URL = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._engines: tuple[Engine, ...] = ()
-        self._pid = 0
+        self._ours = _Pools(pid=0, engines=())
         self._lock = FileLock(f"{self.url.database}.lock") if self.is_sqlite else None
-        self._kept: deque[Connection] = deque()
-        self._looking: deque[Connection] = deque()
-        self._parents: list[deque[Connection]] = []
 
     @property
     def engine(self) -> Engine:
@@ -71,15 +68,17 @@ class Journal:
     @property
     def engines(self) -> tuple[Engine, ...]:
         """`engine`, and on PostgreSQL that of statements that are one each. A forked child gets its own."""
-        if not self._engines or self._pid != os.getpid():
-            for of_parent in self._engines:
+        return self._pools().engines
+
+    def _pools(self) -> "_Pools":
+        """Return those of this process; several threads that ask for the first time get the same ones."""
+        ours, pid = self._ours, os.getpid()
+        if ours.pid != pid:
+            for of_parent in ours.engines:
                 of_parent.dispose(close=False)
-            # To drop these would say good-bye on the parent's sockets.
-            self._parents += [self._kept, self._looking]
-            self._kept, self._looking = deque(), deque()
-            self._engines = (_sqlite_engine(self.url),) if self.is_sqlite else _postgres_engines(self.url)
-            self._pid = os.getpid()
-        return self._engines
+            engines = (_sqlite_engine(self.url),) if self.is_sqlite else _postgres_engines(self.url)
+            ours = self._ours = ours.of_child.setdefault(pid, _Pools(pid=pid, engines=engines))
+        return ours
 
     def write(self) -> contextlib.AbstractContextManager[Connection]:
         """Lend a connection in a write transaction; commits when the block ends, durable when that returns.
@@ -147,12 +146,12 @@ class Journal:
         held = None if lock is None else lock.take()
         try:
             # SQLite's driver begins no transaction by itself; psycopg does with whatever it is given, unless told.
-            engine = self.engines[0 if begin is not None else -1]
-            kept = self._kept if begin is not None or self.is_sqlite else self._looking
+            pools = self._pools()
+            kept = pools.kept if begin is not None or self.is_sqlite else pools.looking
             try:
                 connection = kept.pop()
             except IndexError:
-                connection = engine.connect()
+                connection = pools.engines[0 if begin is not None else -1].connect()
             try:
                 if begin is not None and self.is_sqlite:
                     begin.count(connection)
@@ -198,13 +197,30 @@ class Journal:
 
     def close(self) -> None:
         """Give all connections back."""
-        if self._pid == os.getpid():
-            for kept in (self._kept, self._looking):
+        ours = self._ours
+        if ours.pid == os.getpid():
+            for kept in (ours.kept, ours.looking):
                 while kept:
                     kept.pop().close()
-            for engine in self._engines:
+            for engine in ours.engines:
                 engine.dispose()
-        self._engines = ()
+
+
+@dataclass(slots=True, eq=False)
+class _Pools:
+    """What one process has of the database."""
+
+    pid: int
+    engines: tuple[Engine, ...]
+    kept: deque[Connection] = field(default_factory=deque)
+    """Those that are ready for a transaction."""
+
+    looking: deque[Connection] = field(default_factory=deque)
+    """Those that are ready for single statements, on PostgreSQL."""
+
+    of_child: dict[int, "_Pools"] = field(default_factory=dict)
+    """Of a process that this one has forked, by its id, and filled only there. A child keeps what its parent has as it
+    is: to drop connections would say good-bye on the parent's sockets."""
 
 
 def _check_that_none_began(connection: Connection) -> None:

@@ -14,7 +14,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, bindparam, insert, inspect, select, text, update
+from sqlalchemy import Connection, Engine, bindparam, insert, inspect, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from app.job_safety.errors import (
@@ -340,6 +340,22 @@ def test_writers_take_turns_and_none_is_lost(journal: Journal, database_url: str
     other.close()
     with journal.read() as connection:
         assert connection.execute(select(schema.ledger_balances.c.amount)).scalar_one() == 120
+
+
+def test_threads_that_open_the_journal_at_the_same_time_share_its_connections(database_url: str) -> None:
+    """One that made its own would leave a connection behind that nobody closes."""
+    threads, rounds = 8, 20
+    at_once = threading.Barrier(threads)
+
+    def engine_of(journal: Journal) -> Engine:
+        at_once.wait(SOON_S)
+        return journal.engine
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(rounds):
+            fresh = Journal(database_url)
+            assert len(set(pool.map(engine_of, [fresh] * threads))) == 1
+            fresh.close()
 
 
 def test_process_that_was_forked_while_a_thread_had_the_lock_is_not_kept_out_by_it(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import fcntl
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -55,9 +56,12 @@ class Postgres:
         return f"postgresql+psycopg://postgres@/{database}?host={self._folder}"
 
     @contextlib.contextmanager
-    def fresh_database(self, *, template: str = "template1") -> Iterator[str]:
-        """Yield the URL of a new database, empty or a copy of `template`; drop it afterwards, whoever is connected."""
-        name = f"t_{uuid.uuid4().hex}"
+    def fresh_database(self, *, template: str = "template1", user: str = "") -> Iterator[str]:
+        """Yield the URL of a new database, empty or a copy of `template`; drop it afterwards, whoever is connected.
+
+        It has `user` in its name: a connection that is left open says no more than that.
+        """
+        name = "_".join(["t", *re.findall("[a-z0-9]+", user.lower())])[:40] + f"_{uuid.uuid4().hex[:16]}"
         self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
             yield self.url(name)
