@@ -1,7 +1,8 @@
 """One attempt: journal DISPATCHED on disk, then send one request, once, then journal what became of it."""
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Final, NamedTuple, TypeAlias
 
 from app.exchange.models import PinnedOrder
 from app.exchange.signing import payload_hash
@@ -27,12 +28,23 @@ from app.journal.standing import Standing
 SETTLE_PAUSES_S: Final = (0.1, 0.4, 1.0, 1.5)
 
 
+STALE_AFTER_S: Final = 0.05
+"""Who has waited longer for SQLite's one writer pins anew: by default a tenth of the time in which a request must leave
+is gone by then."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Dispatched:
     row: IntentRow
     attempt: AttemptRow
     request: PinnedOrder
     pinned_at_s: float
+
+
+class _Planned(NamedTuple):
+    pin: Pin
+    move: Bound
+    dispatched: _Dispatched
 
 
 DispatchResult: TypeAlias = Settled | Denied
@@ -106,19 +118,24 @@ def _write_at_once(
 ) -> _Dispatched | None:
     """Do as `_write_under_locks` does, by one change that insists on what was read before.
 
+    What it would write is made before the change begins, so that others may write meanwhile.
+
     Returns:
         None, and nothing is written: something has changed or speaks against it, which the other finds out.
     """
     looked = Standing(row=row, stamp=stamp, has_proof=False, closed_by=None)
     is_struck = context.faults.may_strike(FaultPoint.IN_DISPATCH_TRANSACTION)
+    plan = partial(_planned, context, looked, intent, venue, kill_epoch=stamp.kill_epoch)
+    planned = plan()
     written: _Dispatched | None = None
     try:
         with context.journal.one_change(kept_open=is_struck) as connection:
-            decided = _decide(context, looked, intent, kind, venue, kill_epoch=stamp.kill_epoch)
-            if isinstance(decided, Denied):
+            if context.clock.monotonic() - planned.dispatched.pinned_at_s > STALE_AFTER_S:
+                planned = plan()
+            if first_denied(context, looked, kind, planned.pin) is not None:
                 return None
-            move, written = decided
-            move = standing.unless_changed(move, looked, closing=closing_states(context))
+            written = planned.dispatched
+            move = standing.unless_changed(planned.move, looked, closing=closing_states(context))
             if counts_if_first(connection, move, attempts.insertion(written.attempt)) is None:
                 written = None
             else:
@@ -142,12 +159,13 @@ def _write_under_locks(
                 raise LeaseLostError(f"{row.key}: moved to {fresh.state} by somebody else")
             if stands.has_proof:
                 raise InvariantViolatedError(f"{row.key}: the exchange has this order; it must not be sent")
-            decided = _decide(context, stands, intent, kind, venue, kill_epoch=kill_epoch)
-            if isinstance(decided, Denied):
-                return decided
-            move, dispatched = decided
+            planned = _planned(context, stands, intent, venue, kill_epoch=kill_epoch)
+            denied = first_denied(context, stands, kind, planned.pin)
+            if denied is not None:
+                return denied
+            dispatched = planned.dispatched
             attempt = dispatched.attempt
-            if counts_of(connection, move, attempts.insertion(attempt)) != [1, 1]:
+            if counts_of(connection, planned.move, attempts.insertion(attempt)) != [1, 1]:
                 raise LeaseLostError(f"{row.key}: lost to another worker at the last moment")
             attempts.tally(connection, dispatched.row, attempt)
             if attempt.attempt > 1:
@@ -166,19 +184,16 @@ def _disown(context: ExecutionContext, dispatched: _Dispatched) -> None:
     settle(context, dispatched.attempt, NotSent(reason="the answer of the commit was lost"), is_snooze=True)
 
 
-def _decide(
-    context: ExecutionContext, stands: Standing, intent: OrderIntent, kind: EffectKind, venue: Venue, *, kill_epoch: int
-) -> tuple[Bound, _Dispatched] | Denied:
-    """Pin the timestamp, and then look at the conditions; return the move that is to be written, and what it makes."""
+def _planned(
+    context: ExecutionContext, stands: Standing, intent: OrderIntent, venue: Venue, *, kill_epoch: int
+) -> _Planned:
+    """Pin the timestamp; return what is then to be written and sent, if nothing speaks against it."""
     pinned_at_s = context.clock.monotonic()
     pin = Pin(
         timestamp_ms=context.exchange_clock.lower_bound_ms(venue),
         recv_window_ms=context.horizons.recv_window_ms,
         kill_epoch=kill_epoch,
     )
-    denied = first_denied(context, stands, kind, pin)
-    if denied is not None:
-        return denied
     request = pinned_order(stands.row, intent, pin)
     now_ms = context.clock.now_ms()
     attempt = _new_attempt(context, stands.stamp, stands.row, request, now_ms=now_ms)
@@ -186,7 +201,7 @@ def _decide(
         stands.row, IntentState.DISPATCHED, now_ms=now_ms, attempt=attempt.attempt, fence=attempt.fence,
         run_at_ms=now_ms + context.horizons.lease_check_ms,
     )  # fmt: skip
-    return move, _Dispatched(row=moved, attempt=attempt, request=request, pinned_at_s=pinned_at_s)
+    return _Planned(pin, move, _Dispatched(row=moved, attempt=attempt, request=request, pinned_at_s=pinned_at_s))
 
 
 def _send(context: ExecutionContext, dispatched: _Dispatched, row: IntentRow, heard: Heard) -> Settled:

@@ -122,9 +122,10 @@ class Journal:
     def one_change(self, *, kept_open: bool = False) -> contextlib.AbstractContextManager[Connection]:
         """Lend a connection for changes that are a transaction of their own; on disk when the block has ended.
 
-        They are made by one call of `counts_if_first`, and whatever decides about them is best read just before it: by
-        then SQLite's one lock is held. On PostgreSQL the call is all of the transaction: one statement, and one round
-        trip instead of three; unless it is `kept_open` until the block ends, for who wants to break it off behind that.
+        They are made by one call of `counts_if_first`. The block begins with the turn of SQLite's one writer: whatever
+        decides is best read in it, and the rest done before. On PostgreSQL the call is all of the transaction: one
+        statement, and one round trip instead of three; unless it is `kept_open` until the block ends, for who wants to
+        break it off behind that.
 
         Raises:
             StoreUnavailableError: as `write`; on PostgreSQL the call raises it.

@@ -1,0 +1,66 @@
+"""SQLite has one writer at a time: what an order would write is made before its turn, and anew when that is old."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.composition import compose
+from app.exchange.exchange_clock import ExchangeClock
+from app.execution.order import run_order
+from app.job_safety.outcome import Venue
+from app.journal.engine import Journal
+from tests.support.migrated import sqlite_url
+from tests.support.nursery import Nursery
+from tests.support.paper_process import PaperProcess
+from tests.support.redis_server import RedisServer
+from tests.support.system import System, system
+
+SOON_S = 20
+
+
+@pytest.fixture
+def here(tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nursery) -> Iterator[System]:
+    with (
+        PaperProcess(tmp_path / "exchange", "--price", "BTCUSDT=20000") as exchange,
+        system(
+            tmp_path / "system", redis=redis_server, database_url=sqlite_url(tmp_path / "journal.db"),
+            exchange=exchange, nursery=nursery,
+        ) as one,
+    ):  # fmt: skip
+        yield one
+
+
+def test_order_that_has_waited_long_for_its_turn_to_write_is_pinned_anew(here: System) -> None:
+    """It would be held back else, as one whose timestamp is too old to be sent."""
+    here.order("first")
+    assert here.run("worker", "orders", "--burst") == 0
+    here.order("order", valid_for_s=600)
+    context = compose(here.installation, "waiting")
+    is_pinned, known = threading.Event(), context.exchange_clock
+
+    class Told(ExchangeClock):
+        def lower_bound_ms(self, venue: Venue) -> int:
+            is_pinned.set()
+            return known.lower_bound_ms(venue)
+
+        def freshen(self, venue: Venue) -> None:
+            known.freshen(venue)
+
+    told = Told(context.gateway, context.clock)
+    writer = Journal(here.environment["DATABASE_URL"])
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            with writer.write():
+                done = pool.submit(run_order, replace(context, exchange_clock=told), "order")
+                assert is_pinned.wait(SOON_S), "what it would write must be made while another one writes"
+                context.clock.sleep(context.horizons.pin_to_send_limit_ms / 1000 + 0.1)
+            done.result(SOON_S)
+    finally:
+        writer.close()
+        context.record.close()
+        context.gateway.close()
+    assert [attempt.outcome for attempt in here.attempts("order")] == ["ACCEPTED"]
