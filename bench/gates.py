@@ -5,8 +5,9 @@ with all that an order takes of guard, circuit, limits and metrics: the admissio
 read, the lease kept, the headers of an answer noted, the order counted, and the guard's end and the circuit's report go
 with the end of the job. The other times it does none of that. A pair are two neighbors, and what the order costs is how
 much longer the one took: whatever delays one of the two by chance counts in full, so p99 is rather too high than too
-low. A thread brings the counts to Redis once a second, as in a worker, and what it holds up is in the times. Journal,
-exchange and the order's log line are not; the latter is shown beside.
+low. How much of it is chance tells the same difference of two orders that both go without. A thread brings the counts
+to Redis once a second, as in a worker, and what it holds up is in the times. Journal, exchange and the order's log line
+are not; the latter is shown beside.
 
 Writes JSON into bench/results/; with `--publish` its table into docs/explanation/performance.md.
 """
@@ -54,6 +55,9 @@ LIMITS: Final = tuple(
 )
 """As many as the exchange has, and so wide that nobody waits: a blocked order would cost less."""
 
+JOBS_PER_PAIR: Final = 4
+"""The pair, and two that both go without."""
+
 BLOCK: Final = 50
 """Jobs in a row of one kind, where the time within Redis is taken: it tells the sum of all calls only."""
 
@@ -74,6 +78,9 @@ class Taken:
 
     in_redis: list[float] = field(default_factory=list)
     """Of the wall time: within the script, as Redis itself tells. The mean of a block, and so without a p99."""
+
+    chance: list[float] = field(default_factory=list)
+    """How much longer than its neighbor one took where both went without."""
 
 
 def main() -> int:
@@ -107,7 +114,7 @@ def measure(folder: Path, *, pairs: int, blocks: int) -> Taken:
         log = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
         worker = _Worker(here, log)
         stack.callback(worker.close)
-        worker.fill(2 * (2 * pairs + 2 * blocks * BLOCK) + 1)
+        worker.fill(2 * JOBS_PER_PAIR * pairs + 2 * blocks * BLOCK + 1)
         _pairs(worker, pairs)  # the circuit's window is full then, and everything is warm
         taken = _pairs(worker, pairs)
         for _ in range(blocks):
@@ -127,6 +134,7 @@ def _pairs(worker: "_Worker", pairs: int) -> Taken:
         taken.cpu.append(guarded.cpu - bare.cpu)
         taken.metrics.append(guarded.metrics)
         taken.line.append(guarded.line)
+        taken.chance.append(worker.bare().wall - worker.bare().wall)
     return taken
 
 
@@ -248,6 +256,7 @@ def rows(taken: Taken) -> list[list[str]]:
     in_redis = f"{percentile(taken.in_redis, 50) * 1000:.3f}"
     return [
         [TOGETHER, *_cells(taken.wall), f"{LIMIT_MS:g}", "yes" if is_held else "no"],
+        ["by chance alone: the same of two orders without", *_cells(taken.chance), "", ""],
         ["of it, counters", *_cells(taken.metrics), "", ""],
         ["of it, within Redis", in_redis, "", "", ""],
         ["of it, processor time of the worker", *_cells(taken.cpu), "", ""],

@@ -41,7 +41,7 @@ def measure(entries: Sequence[Entry], sizes: Sizes, home: Path, *, rounds: int, 
             if time.monotonic() < until_s:
                 _try(results, one, "", one.start)
                 _try(results, one, " commits", partial(_count, results, one, sizes))
-        results.facts["a synced write of 4 KiB"] = facts.synced_write(home)
+        results.facts |= facts.synced_writes(home)
         results.facts["stores"] = facts.stores(next((one.endpoint for one in everybody), None), server)
         took_s: list[float] = []
         while len(took_s) < rounds and may_begin(now_s=time.monotonic(), until_s=until_s, rounds_s=took_s):

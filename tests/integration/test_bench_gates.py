@@ -15,7 +15,7 @@ PAIRS, BLOCKS = 6, 1
 
 def test_half_of_the_jobs_of_the_bench_pass_all_gates_and_are_counted(tmp_path: Path) -> None:
     taken = gates.measure(tmp_path, pairs=PAIRS, blocks=BLOCKS)
-    assert {len(one) for one in (taken.wall, taken.cpu, taken.metrics, taken.line)} == {PAIRS}
+    assert {len(one) for one in (taken.wall, taken.cpu, taken.metrics, taken.line, taken.chance)} == {PAIRS}
     assert len(taken.in_redis) == BLOCKS
     guarded = 2 * PAIRS + BLOCKS * gates.BLOCK
     clock = SystemClock()
