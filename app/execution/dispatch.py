@@ -28,9 +28,8 @@ from app.journal.standing import Standing
 SETTLE_PAUSES_S: Final = (0.1, 0.4, 1.0, 1.5)
 
 
-STALE_AFTER_S: Final = 0.05
-"""Who has waited longer for SQLite's one writer pins anew: by default a tenth of the time in which a request must leave
-is gone by then."""
+STALE_SHARE: Final = 0.1
+"""Who has waited for SQLite's one writer longer than this part of the time in which a request must leave pins anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +129,8 @@ def _write_at_once(
     written: _Dispatched | None = None
     try:
         with context.journal.one_change(kept_open=is_struck) as connection:
-            if context.clock.monotonic() - planned.dispatched.pinned_at_s > STALE_AFTER_S:
+            waited_ms = (context.clock.monotonic() - planned.dispatched.pinned_at_s) * 1000
+            if waited_ms > STALE_SHARE * context.horizons.pin_to_send_limit_ms:
                 planned = plan()
             if first_denied(context, looked, kind, planned.pin) is not None:
                 return None

@@ -6,7 +6,7 @@ A write transaction is on disk when `write()` returns: WAL with synchronous=FULL
 
 import contextlib
 import importlib
-import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -18,18 +18,16 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import NullPool
 
 from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
+from app.journal import forks
 from app.journal.file_lock import LOCK_TIMEOUT_S, FileLock
 from app.journal.prepared import Bound, Prepared, counts_if_first, translated
 
-POOL_SIZE: Final = 5
-"""Connections that a process keeps. Each thread that is at work gets one, whatever the number: whoever waited for one
-here would not be told of those that are given back, since they are `KEPT`."""
-
-KEPT: Final = 4
-"""How many of them are kept ready: to check one out of the pool costs more than SQLite takes to read."""
+KEPT: Final = 16
+"""Connections that a process keeps ready: one for each of its threads, which never wait for one. To check one out of a
+pool of SQLAlchemy's costs more than SQLite takes to read."""
 
 WAL_SAFE_VERSION: Final = (3, 51, 3)
 
@@ -52,12 +50,13 @@ def sqlite_module() -> ModuleType:
 
 
 class Journal:
-    """The database of one installation. Opens its connection lazily, so that it may be made before a fork."""
+    """The database of one installation. May be made, and used, before a fork: a child has connections of its own."""
 
     def __init__(self, url: str) -> None:
         self.url: URL = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._ours = _Pools(pid=0, engines=())
+        self._ours = _Pools()
+        forks.tell(self)
         self._lock = FileLock(f"{self.url.database}.lock") if self.is_sqlite else None
 
     @property
@@ -67,18 +66,26 @@ class Journal:
 
     @property
     def engines(self) -> tuple[Engine, ...]:
-        """`engine`, and on PostgreSQL that of statements that are one each. A forked child gets its own."""
-        return self._pools().engines
+        """`engine`, and on PostgreSQL that of statements that are one each. A forked child gets its own.
 
-    def _pools(self) -> "_Pools":
-        """Return those of this process; several threads that ask for the first time get the same ones."""
-        ours, pid = self._ours, os.getpid()
-        if ours.pid != pid:
-            for of_parent in ours.engines:
-                of_parent.dispose(close=False)
-            engines = (_sqlite_engine(self.url),) if self.is_sqlite else _postgres_engines(self.url)
-            ours = self._ours = ours.of_child.setdefault(pid, _Pools(pid=pid, engines=engines))
+        Raises:
+            StoreUnavailableError: there is no folder for SQLite's file, or this process must not open it.
+        """
+        return self._opened(self._ours).engines
+
+    def _opened(self, ours: "_Pools") -> "_Pools":
+        if not ours.engines:
+            with ours.opening:  # several threads that ask for the first time get the same ones
+                if not ours.engines:
+                    ours.engines = (_sqlite_engine(self.url),) if self.is_sqlite else _postgres_engines(self.url)
         return ours
+
+    def _connect(self, ours: "_Pools", at: int) -> Connection:
+        engine = self._opened(ours).engines[at]
+        with ours.opening if self.is_sqlite else contextlib.nullcontext():
+            connection = engine.connect()
+            ours.out.add(connection)
+        return connection
 
     def write(self) -> contextlib.AbstractContextManager[Connection]:
         """Lend a connection in a write transaction; commits when the block ends, durable when that returns.
@@ -147,12 +154,12 @@ class Journal:
         held = None if lock is None else lock.take()
         try:
             # SQLite's driver begins no transaction by itself; psycopg does with whatever it is given, unless told.
-            pools = self._pools()
-            kept = pools.kept if begin is not None or self.is_sqlite else pools.looking
+            ours = self._ours
+            kept = ours.kept if begin is not None or self.is_sqlite else ours.looking
             try:
                 connection = kept.pop()
             except IndexError:
-                connection = pools.engines[0 if begin is not None else -1].connect()
+                connection = self._connect(ours, 0 if begin is not None else -1)
             try:
                 if begin is not None and self.is_sqlite:
                     begin.count(connection)
@@ -163,7 +170,7 @@ class Journal:
                 else:
                     _check_that_none_began(connection)
             except BaseException:
-                connection.close()  # which rolls back
+                ours.close(connection)  # which rolls back
                 raise
         except DBAPIError as error:
             if not _is_absence(error):
@@ -175,7 +182,7 @@ class Journal:
         if len(kept) < KEPT:
             kept.append(connection)
         else:
-            connection.close()
+            ours.close(connection)
 
     def _commit(self, connection: Connection, driver: Any) -> None:
         """Commit on the driver, unless SQLAlchemy ran something and takes the transaction for its own.
@@ -197,31 +204,60 @@ class Journal:
         return not driver.in_transaction if self.is_sqlite else driver.pgconn.transaction_status == _FAILED
 
     def close(self) -> None:
-        """Give all connections back."""
-        ours = self._ours
-        if ours.pid == os.getpid():
-            for kept in (ours.kept, ours.looking):
-                while kept:
-                    kept.pop().close()
-            for engine in ours.engines:
-                engine.dispose()
+        """Close all connections that no thread uses."""
+        self._ours.let_go()
+
+    def before_fork(self) -> None:
+        """Close what SQLite has open, and open nothing until the fork is over: a child must not have it."""
+        if self.is_sqlite:
+            self._ours.opening.acquire()
+            self._ours.is_torn = self._ours.let_go() > 0
+
+    def after_fork(self) -> None:
+        """Go on; what is needed is opened again."""
+        if self.is_sqlite:
+            self._ours.opening.release()
+
+    def in_child(self) -> None:
+        """Begin with nothing open."""
+        if self._ours.is_torn:
+            forks.is_torn(Path(self.url.database or ""))
+        self._ours = _Pools(of_parent=self._ours)
 
 
 @dataclass(slots=True, eq=False)
 class _Pools:
     """What one process has of the database."""
 
-    pid: int
-    engines: tuple[Engine, ...]
+    of_parent: "_Pools | None" = None
+    """What the parent has, kept as it is: to drop its connections would say good-bye on its sockets."""
+
+    opening: threading.RLock = field(default_factory=threading.RLock)
+    engines: tuple[Engine, ...] = ()
     kept: deque[Connection] = field(default_factory=deque)
     """Those that are ready for a transaction."""
 
     looking: deque[Connection] = field(default_factory=deque)
     """Those that are ready for single statements, on PostgreSQL."""
 
-    of_child: dict[int, "_Pools"] = field(default_factory=dict)
-    """Of a process that this one has forked, by its id, and filled only there. A child keeps what its parent has as it
-    is: to drop connections would say good-bye on the parent's sockets."""
+    out: set[Connection] = field(default_factory=set)
+    """Those, and all that threads have at this moment."""
+
+    is_torn: bool = False
+    """Whether a thread had one when the process was forked."""
+
+    def close(self, connection: Connection) -> None:
+        """Close one, wherever it was."""
+        connection.close()
+        self.out.discard(connection)
+
+    def let_go(self) -> int:
+        """Close all that no thread has; return how many threads have."""
+        for kept in (self.kept, self.looking):
+            with contextlib.suppress(IndexError):  # another thread may take the last one
+                while True:
+                    self.close(kept.pop())
+        return len(self.out)
 
 
 def _check_that_none_began(connection: Connection) -> None:
@@ -234,6 +270,7 @@ def _is_absence(error: DBAPIError) -> bool:
 
 
 def _sqlite_engine(url: URL) -> Engine:
+    forks.check_is_whole(Path(url.database or ""))
     module = sqlite_module()
     version: tuple[int, ...] = module.sqlite_version_info
     journal_mode = "WAL" if version >= WAL_SAFE_VERSION else "DELETE"
@@ -243,9 +280,7 @@ def _sqlite_engine(url: URL) -> Engine:
     engine = create_engine(
         url,
         module=module,
-        poolclass=QueuePool,
-        pool_size=POOL_SIZE,
-        max_overflow=-1,
+        poolclass=NullPool,
         connect_args={"timeout": LOCK_TIMEOUT_S, "isolation_level": None, "check_same_thread": False},
     )
 
@@ -301,6 +336,6 @@ def _postgres_engines(url: URL) -> tuple[Engine, Engine]:
 
 def _postgres_engine(url: URL, options: str, **more: Any) -> Engine:
     return create_engine(
-        url, poolclass=QueuePool, pool_size=POOL_SIZE, max_overflow=-1,
+        url, poolclass=NullPool,
         connect_args={"connect_timeout": 5, "options": options}, **more,
     )  # fmt: skip

@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from app.job_safety.errors import StoreUnavailableError
+from app.journal import forks
 
 LOCK_TIMEOUT_S: Final = 30
 """How long a writer waits for another before it gives up and says that the journal is unavailable."""
@@ -21,11 +22,9 @@ class FileLock:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._renew()
-
-    def _renew(self) -> None:
-        self._pid = os.getpid()
         self._here = threading.Lock()
+        self._held: int | None = None
+        forks.tell(self)
 
     def take(self) -> int:
         """Be the only writer, among processes and threads, until what this returns is given back.
@@ -33,20 +32,35 @@ class FileLock:
         Raises:
             StoreUnavailableError: another one held it for `LOCK_TIMEOUT_S`.
         """
-        if self._pid != os.getpid():
-            self._renew()  # a fork: the thread that held it may not be here
         if not self._here.acquire(timeout=LOCK_TIMEOUT_S):
             raise StoreUnavailableError(f"another thread held the journal for {LOCK_TIMEOUT_S} s")
         try:
-            return _locked(self._path)
+            self._held = _locked(self._path)
         except BaseException:  # also what a signal's handler raises: the lock must not outlive the wish for it
             self._here.release()
             raise
+        return self._held
 
     def give(self, descriptor: int) -> None:
         """Let the next one write."""
+        self._held = None
+        # Closing would do, were it not for a child that was just forked and still has a copy.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
         self._here.release()
+
+    def before_fork(self) -> None:
+        """Leave it to who has it."""
+
+    def after_fork(self) -> None:
+        """Do nothing: it is as it was."""
+
+    def in_child(self) -> None:
+        """Be free: the thread that may have it is not here. Its descriptor would hold it on when the parent dies."""
+        held, self._held = self._held, None
+        if held is not None:
+            os.close(held)
+        self._here = threading.Lock()
 
 
 def _locked(path: str) -> int:

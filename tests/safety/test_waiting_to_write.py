@@ -1,18 +1,22 @@
 """SQLite has one writer at a time: what an order would write is made before its turn, and anew when that is old."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from time import sleep
 
 import pytest
 
 from app.composition import compose
 from app.exchange.exchange_clock import ExchangeClock
+from app.execution.context import ExecutionContext
 from app.execution.order import run_order
 from app.job_safety.outcome import Venue
 from app.journal.engine import Journal
+from tests.support import kill
 from tests.support.migrated import sqlite_url
 from tests.support.nursery import Nursery
 from tests.support.paper_process import PaperProcess
@@ -20,6 +24,7 @@ from tests.support.redis_server import RedisServer
 from tests.support.system import System, system
 
 SOON_S = 20
+A_MOMENT_S = 0.05
 
 
 @pytest.fixture
@@ -34,8 +39,9 @@ def here(tmp_path: Path, redis_server: RedisServer, redis_url: str, nursery: Nur
         yield one
 
 
-def test_order_that_has_waited_long_for_its_turn_to_write_is_pinned_anew(here: System) -> None:
-    """It would be held back else, as one whose timestamp is too old to be sent."""
+@contextmanager
+def waiting(here: System, do_meanwhile: Callable[[ExecutionContext], None]) -> Iterator[ExecutionContext]:
+    """Have an order wait for another writer from its plan on, until something was done; yield who has run it."""
     here.order("first")
     assert here.run("worker", "orders", "--burst") == 0
     here.order("order", valid_for_s=600)
@@ -57,10 +63,32 @@ def test_order_that_has_waited_long_for_its_turn_to_write_is_pinned_anew(here: S
             with writer.write():
                 done = pool.submit(run_order, replace(context, exchange_clock=told), "order")
                 assert is_pinned.wait(SOON_S), "what it would write must be made while another one writes"
-                context.clock.sleep(context.horizons.pin_to_send_limit_ms / 1000 + 0.1)
+                do_meanwhile(context)
             done.result(SOON_S)
+        yield context
     finally:
         writer.close()
         context.record.close()
         context.gateway.close()
-    assert [attempt.outcome for attempt in here.attempts("order")] == ["ACCEPTED"]
+
+
+def test_order_that_has_waited_long_for_its_turn_to_write_is_pinned_anew(here: System) -> None:
+    """It would be held back else, as one whose timestamp is too old to be sent."""
+
+    def take_long(context: ExecutionContext) -> None:
+        context.clock.sleep(context.horizons.pin_to_send_limit_ms / 1000 + 0.1)
+
+    with waiting(here, take_long):
+        assert [attempt.outcome for attempt in here.attempts("order")] == ["ACCEPTED"]
+
+
+def test_switch_that_is_thrown_while_an_order_waits_for_its_turn_to_write_stops_it(here: System) -> None:
+    """The key is read once it is its turn, however short the wait was."""
+
+    def throw(_: ExecutionContext) -> None:
+        sleep(A_MOMENT_S)  # in which it would be read if that were done before
+        here.installation.redis.set(kill.KEY, "true")
+
+    with waiting(here, throw):
+        assert here.attempts("order") == []
+        assert here.exchange.orders_of(here.row("order").client_order_id) == []
