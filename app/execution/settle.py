@@ -136,7 +136,7 @@ def _doubt(context: ExecutionContext, connection: Connection, attempt: AttemptRo
 def _not_sent_by_us(context: ExecutionContext, connection: Connection, attempt: AttemptRow, reason: str) -> IntentRow:
     now_ms = context.clock.now_ms()
     row = intents.load(connection, attempt.key, lock=True)
-    if _is_held_by(row, attempt):
+    if _is_held_by(row, attempt) and _is_its_owner(connection, attempt):
         attempts.settle(
             connection, key=row.key, attempt=attempt.attempt, outcome="NOT_SENT", by="own", now_ms=now_ms, answer=reason
         )
@@ -218,3 +218,14 @@ def _doubt_everything(context: ExecutionContext, connection: Connection, row: In
 
 def _is_held_by(row: IntentRow, attempt: AttemptRow) -> bool:
     return (row.state, row.attempt, row.fence) == (IntentState.DISPATCHED, attempt.attempt, attempt.fence)
+
+
+def _is_its_owner(connection: Connection, attempt: AttemptRow) -> bool:
+    """Return whether the attempt in the journal is this one, and not that of another, who read the same row.
+
+    Of an attempt whose commit was not answered nobody knows; number and fence are those of whoever came next.
+    """
+    return any(
+        (one.attempt, one.owner) == (attempt.attempt, attempt.owner)
+        for one in attempts.of_intent(connection, attempt.key)
+    )

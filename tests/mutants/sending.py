@@ -11,6 +11,7 @@ CONTEXT: Final = "app/execution/context.py"
 INTENTS: Final = "app/journal/intents.py"
 HIT: Final = "            context.faults.hit(FaultPoint.IN_DISPATCH_TRANSACTION)\n"
 LOST: Final = "    except StoreUnavailableError:\n        if written is not None:\n"
+OWNER: Final = " and _is_its_owner(connection, attempt)"
 PLACE: Final = "outcome = context.gateway.place_order(request)"
 
 MUTANTS: Final = (
@@ -186,7 +187,15 @@ MUTANTS: Final = (
                 old="(row.state, row.attempt, row.fence) == (IntentState.DISPATCHED, attempt.attempt, attempt.fence)",
                 new="(row.state, row.attempt) == (IntentState.DISPATCHED, attempt.attempt)",
             ),
+            Edit(file="app/execution/settle.py", old=OWNER, new=""),
         ),
+    ),
+    Mutant(
+        name="disowned_whosoever_it_is",
+        breaks="whose commit was not answered says not sent of the attempt with its number, whoever made that",
+        harm="if the commit had left nothing, another may have sent it meanwhile: the order is sent again",
+        expected="does_not_disown",
+        edits=(Edit(file="app/execution/settle.py", old=OWNER, new=""),),
     ),
     Mutant(
         name="no_compare_and_set",

@@ -181,6 +181,28 @@ def test_paused_worker_does_not_send_what_another_has_dispatched_meanwhile(world
     assert (world.row().state, len(world.attempts())) == (S.FILLED, 1)
 
 
+def test_worker_whose_commit_was_lost_does_not_disown_what_another_has_dispatched_meanwhile(world: World) -> None:
+    """Both are attempt 1 with the same fence, since the first one left nothing: only the owner tells them apart."""
+    world.order(valid_for_s=LONG)
+    loser = world.worker("k1")
+    world.run_until(loser, "journal:begin")
+    loser.go("commit_lost")
+    world.run_until(loser, "journal:begin")
+    loser.is_frozen = True
+    world.redis.flushall()
+    world.pass_time(5_000)
+    other = world.worker("k1")
+    world.run_until(other, "answer:place")
+    loser.is_frozen = False
+
+    with pytest.raises(StoreUnavailableError):
+        world.finish(loser)
+
+    assert (world.row().state, world.attempts()[0].outcome) == (S.DISPATCHED, None)
+    world.finish(other)
+    assert (world.row().state, world.executions()) == (S.FILLED, 1)
+
+
 def test_zombie_from_before_a_restore_does_not_settle_the_attempt_of_its_successor(world: World) -> None:
     """Both are attempt 1 of the same order, and the row is DISPATCHED: only the fence tells them apart."""
     world.order(valid_for_s=LONG)
