@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
+from sqlalchemy import Connection
+
 from app.exchange.models import PinnedOrder
 from app.exchange.signing import payload_hash
 from app.execution.conditions import Denied, Pin, closing_states, first_denied
@@ -127,24 +129,29 @@ def _write_at_once(
     plan = partial(_planned, context, looked, intent, venue, kill_epoch=stamp.kill_epoch)
     planned = plan()
     written: _Dispatched | None = None
+
+    def write(connection: Connection) -> _Dispatched | None:
+        nonlocal planned, written
+        written = None  # what an earlier run wrote was rolled back
+        waited_ms = (context.clock.monotonic() - planned.dispatched.pinned_at_s) * 1000
+        if waited_ms > STALE_SHARE * context.horizons.pin_to_send_limit_ms:
+            planned = plan()
+        if first_denied(context, looked, kind, planned.pin) is not None:
+            return None
+        written = planned.dispatched
+        move = standing.unless_changed(planned.move, looked, closing=closing_states(context))
+        if counts_if_first(connection, move, attempts.insertion(written.attempt)) is None:
+            written = None
+        else:
+            context.faults.hit(FaultPoint.IN_DISPATCH_TRANSACTION)
+        return written
+
     try:
-        with context.journal.one_change(kept_open=is_struck) as connection:
-            waited_ms = (context.clock.monotonic() - planned.dispatched.pinned_at_s) * 1000
-            if waited_ms > STALE_SHARE * context.horizons.pin_to_send_limit_ms:
-                planned = plan()
-            if first_denied(context, looked, kind, planned.pin) is not None:
-                return None
-            written = planned.dispatched
-            move = standing.unless_changed(planned.move, looked, closing=closing_states(context))
-            if counts_if_first(connection, move, attempts.insertion(written.attempt)) is None:
-                written = None
-            else:
-                context.faults.hit(FaultPoint.IN_DISPATCH_TRANSACTION)
+        return context.journal.make(write, kept_open=is_struck)
     except StoreUnavailableError:
         if written is not None:
             _disown(context, written)
         raise
-    return written
 
 
 def _write_under_locks(

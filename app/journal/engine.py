@@ -9,11 +9,11 @@ import importlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
@@ -24,6 +24,9 @@ from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
 from app.journal import forks
 from app.journal.file_lock import LOCK_TIMEOUT_S, FileLock
 from app.journal.prepared import Bound, Prepared, counts_if_first, translated
+from app.journal.together import Together
+
+T = TypeVar("T")
 
 KEPT: Final = 16
 """Connections that a process keeps ready: one for each of its threads, which never wait for one. To check one out of a
@@ -126,27 +129,35 @@ class Journal:
         """
         return self._lent(None)
 
-    def one_change(self, *, kept_open: bool = False) -> contextlib.AbstractContextManager[Connection]:
-        """Lend a connection for changes that are a transaction of their own; on disk when the block has ended.
+    def make(self, change: Callable[[Connection], T], *, kept_open: bool = False) -> T:
+        """Run `change` in a transaction of its own, or of its own and others'; on disk when this returns.
 
-        They are made by one call of `counts_if_first`. The block begins with the turn of SQLite's one writer: whatever
-        decides is best read in it, and the rest done before. On PostgreSQL the call is all of the transaction: one
-        statement, and one round trip instead of three; unless it is `kept_open` until the block ends, for who wants to
-        break it off behind that.
+        It writes by one call of `counts_if_first`, and begins with the turn of SQLite's one writer: whatever decides is
+        best read in it, and the rest done before. What several threads want there at the same time goes in one commit
+        (`Together`): so it may be run by another thread, and twice, the first time without effect, and it must not go
+        to the journal by itself. On PostgreSQL the call is all of the transaction: one statement, and one round trip
+        instead of three.
+
+        Args:
+            change: Run with the connection; what it returns is returned.
+            kept_open: It is to have a transaction for itself, on either database, which is open until it has returned:
+                for who wants to break it off behind its statements.
 
         Raises:
-            StoreUnavailableError: as `write`; on PostgreSQL the call raises it.
+            StoreUnavailableError: as `write`; on PostgreSQL `change` raises it.
         """
-        return self.write() if self.is_sqlite or kept_open else self.look()
+        if self.is_sqlite and not kept_open:
+            return self._ours.together.make(change, self.write)
+        with self.write() if kept_open else self.look() as connection:
+            return change(connection)
 
     def at_once(self, first: Bound, *also: Bound) -> list[int] | None:
-        """Make changes as `one_change` and `counts_if_first` do, where nothing else decides about them.
+        """Make changes as `make` and `counts_if_first` do, where nothing else decides about them.
 
         Raises:
             StoreUnavailableError: as `write`.
         """
-        with self.one_change() as connection:
-            return counts_if_first(connection, first, *also)
+        return self.make(lambda connection: counts_if_first(connection, first, *also))
 
     @contextlib.contextmanager
     def _lent(self, begin: Prepared | None, lock: "FileLock | None" = None) -> Iterator[Connection]:
@@ -239,6 +250,9 @@ class _Pools:
 
     looking: deque[Connection] = field(default_factory=deque)
     """Those that are ready for single statements, on PostgreSQL."""
+
+    together: Together = field(default_factory=Together)
+    """The changes that wait for SQLite's one writer."""
 
     out: set[Connection] = field(default_factory=set)
     """Those, and all that threads have at this moment."""

@@ -300,13 +300,15 @@ def test_change_that_is_kept_open_can_be_broken_off_behind_its_statements(either
     with either.write() as connection:
         intents.insert(connection, [new("a")])
     move = dispatching(either, "a")
-    with contextlib.suppress(KeyboardInterrupt), either.one_change(kept_open=True) as connection:
+
+    def broken_off(connection: Connection) -> None:
         assert counts_if_first(connection, move) == []
         raise KeyboardInterrupt
-    with either.one_change(kept_open=True) as connection:
-        assert counts_if_first(connection, move) == []
-    with either.one_change(kept_open=True) as connection:
-        assert counts_if_first(connection, move) is None
+
+    with pytest.raises(KeyboardInterrupt):
+        either.make(broken_off, kept_open=True)
+    assert either.make(lambda connection: counts_if_first(connection, move), kept_open=True) == []
+    assert either.make(lambda connection: counts_if_first(connection, move), kept_open=True) is None
 
 
 def test_dispatch_at_once_waits_for_nobody(journal: Journal, postgres_url: str) -> None:

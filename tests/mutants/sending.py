@@ -9,7 +9,7 @@ CONDITIONS: Final = "app/execution/conditions.py"
 ORDER: Final = "app/execution/order.py"
 CONTEXT: Final = "app/execution/context.py"
 INTENTS: Final = "app/journal/intents.py"
-HIT: Final = "            context.faults.hit(FaultPoint.IN_DISPATCH_TRANSACTION)\n"
+MAKE: Final = "        return context.journal.make(write, kept_open=is_struck)\n"
 LOST: Final = "    except StoreUnavailableError:\n        if written is not None:\n"
 OWNER: Final = " and _is_its_owner(connection, attempt)"
 PLACE: Final = "outcome = context.gateway.place_order(request)"
@@ -86,8 +86,8 @@ MUTANTS: Final = (
         edits=(
             Edit(
                 file=DISPATCH,
-                old=f"    {HIT}{LOST}            _disown(context, written)\n",
-                new=f"    {HIT}{LOST}            return written\n",
+                old=f"{MAKE}{LOST}            _disown(context, written)\n",
+                new=f"{MAKE}{LOST}            return written\n",
             ),
             Edit(
                 file=DISPATCH,
@@ -196,6 +196,15 @@ MUTANTS: Final = (
         harm="if the commit had left nothing, another may have sent it meanwhile: the order is sent again",
         expected="does_not_disown",
         edits=(Edit(file="app/execution/settle.py", old=OWNER, new=""),),
+    ),
+    Mutant(
+        name="others_believe_a_lost_commit",
+        breaks="threads whose changes went in one commit take them for made before that is answered",
+        harm="an order is sent of which the journal may know nothing",
+        is_searched=False,
+        expected="won_by_none",
+        edits=(Edit(file="app/journal/together.py", old="one.state = _State.UNSURE", new="one.state = _State.MADE"),),
+        tests=("tests/integration/test_together.py",),
     ),
     Mutant(
         name="no_compare_and_set",

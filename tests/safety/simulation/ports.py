@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy import Connection
@@ -18,6 +18,8 @@ from tests.safety.simulation.scheduler import Process
 
 if TYPE_CHECKING:
     from tests.safety.simulation.world import World
+
+T = TypeVar("T")
 
 NAMES = GuardNames(namespace="guard", kill_switch="kill", mode="paper", account="main")
 
@@ -61,13 +63,13 @@ class JournalOf:
         if process.point("journal:committed") == "answer_lost":
             raise StoreUnavailableError("journal: the answer of the commit was lost, says the driver")
 
-    def one_change(self, *, kept_open: bool = False) -> contextlib.AbstractContextManager[Connection]:
+    def make(self, change: Callable[[Connection], T], *, kept_open: bool = False) -> T:
         del kept_open
-        return self.write()
+        with self.write() as connection:
+            return change(connection)
 
     def at_once(self, first: Bound, *also: Bound) -> list[int] | None:
-        with self.one_change() as connection:
-            return counts_if_first(connection, first, *also)
+        return self.make(lambda connection: counts_if_first(connection, first, *also))
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
