@@ -1,5 +1,6 @@
 """Protections of the protocol that the ten counterexamples do not need, each by a script that it alone withstands."""
 
+import contextlib
 from dataclasses import replace
 from decimal import Decimal
 
@@ -11,7 +12,7 @@ from app.exchange.models import PinnedCancel
 from app.execution import settle as settling
 from app.execution.fills import fetch_fills
 from app.intents import CancelIntent
-from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
+from app.job_safety.errors import InvariantViolatedError, LeaseLostError, StoreUnavailableError
 from app.job_safety.outcome import ExchangeOrder, NotSent, Venue
 from app.job_safety.state import IntentState
 from app.journal import attempts, followups, intents, schema, standing
@@ -201,6 +202,39 @@ def test_worker_whose_commit_was_lost_does_not_disown_what_another_has_dispatche
     assert (world.row().state, world.attempts()[0].outcome) == (S.DISPATCHED, None)
     world.finish(other)
     assert (world.row().state, world.executions()) == (S.FILLED, 1)
+
+
+@pytest.mark.parametrize("then", [None, "down", "commit_lost"])
+def test_dispatch_that_was_rolled_back_for_another_change_sends_nothing_if_it_is_too_late_the_second_time(
+    world: World, then: str | None
+) -> None:
+    world.order(valid_for_s=LONG)
+    first = world.worker("k1")
+    world.run_until(first, "journal:begin")
+    first.go("broken_off")
+    world.run_until(first, "journal:begin")
+    first.is_frozen = True
+    world.redis.flushall()
+    world.pass_time(5_000)
+    other = world.worker("k1")
+    world.run_until(other, "answer:place")
+    first.is_frozen = False
+
+    with contextlib.suppress(StoreUnavailableError, LeaseLostError):
+        world.finish(first, **({} if then is None else {"journal_begin": then}))
+
+    assert len(world.exchange.flights) == 1
+    assert (world.row().state, world.attempts()[0].outcome) == (S.DISPATCHED, None)
+    world.finish(other)
+    assert (world.row().state, world.executions()) == (S.FILLED, 1)
+
+
+def test_dispatch_that_was_rolled_back_for_another_change_is_sent_once(world: World) -> None:
+    world.order(valid_for_s=LONG)
+    worker = world.worker("k1")
+    world.run_until(worker, "journal:begin")
+    world.finish(worker, journal_begin="broken_off")
+    assert (world.row().state, len(world.attempts()), world.executions()) == (S.FILLED, 1, 1)
 
 
 def test_zombie_from_before_a_restore_does_not_settle_the_attempt_of_its_successor(world: World) -> None:

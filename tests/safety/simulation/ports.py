@@ -24,6 +24,10 @@ T = TypeVar("T")
 NAMES = GuardNames(namespace="guard", kill_switch="kill", mode="paper", account="main")
 
 
+class BrokenOffError(Exception):
+    """What a process has written is rolled back, and it is told nothing; only scripts ask for it, of a `make`."""
+
+
 class ClockOf:
     """The clock as a process sees it: while it sleeps the world goes on."""
 
@@ -55,6 +59,8 @@ class JournalOf:
         try:
             with world.journal.write() as connection:
                 yield connection
+                if fault == "broken_off":
+                    raise BrokenOffError
                 if fault == "commit_lost":
                     raise StoreUnavailableError("journal: the commit did not arrive, says the driver")
         finally:
@@ -65,7 +71,9 @@ class JournalOf:
 
     def make(self, change: Callable[[Connection], T], *, kept_open: bool = False) -> T:
         del kept_open
-        with self.write() as connection:
+        with contextlib.suppress(BrokenOffError), self.write() as connection:
+            return change(connection)
+        with self.write() as connection:  # as after an error of another change that it was made with
             return change(connection)
 
     def at_once(self, first: Bound, *also: Bound) -> list[int] | None:
