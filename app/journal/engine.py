@@ -162,10 +162,9 @@ class Journal:
     @contextlib.contextmanager
     def _lent(self, begin: Prepared | None, lock: "FileLock | None" = None) -> Iterator[Connection]:
         """Lend a connection in a transaction, or without one. If anything fails under it, it is not lent again."""
-        held = None if lock is None else lock.take()
+        held, ours = None if lock is None else lock.take(), self._ours
         try:
             # SQLite's driver begins no transaction by itself; psycopg does with whatever it is given, unless told.
-            ours = self._ours
             kept = ours.kept if begin is not None or self.is_sqlite else ours.looking
             try:
                 connection = kept.pop()
@@ -184,6 +183,8 @@ class Journal:
                 ours.close(connection)  # which rolls back
                 raise
         except DBAPIError as error:
+            if error.connection_invalidated:
+                ours.let_go()  # the server has gone away, and each of the others would fail once
             if not _is_absence(error):
                 raise
             raise StoreUnavailableError(f"journal: {error.orig}") from error
@@ -222,18 +223,20 @@ class Journal:
         """Close what SQLite has open, and open nothing until the fork is over: a child must not have it."""
         if self.is_sqlite:
             self._ours.opening.acquire()
-            self._ours.is_torn = self._ours.let_go() > 0
+            self._ours.is_unused = self._ours.let_go() == 0
 
     def after_fork(self) -> None:
         """Go on; what is needed is opened again."""
         if self.is_sqlite:
-            self._ours.opening.release()
+            self._ours.is_unused = False
+            forks.release(self._ours.opening)
 
     def in_child(self) -> None:
         """Begin with nothing open."""
-        if self._ours.is_torn:
+        parents = self._ours
+        if self.is_sqlite and parents.engines and not parents.is_unused:
             forks.is_torn(Path(self.url.database or ""))
-        self._ours = _Pools(of_parent=self._ours)
+        self._ours = _Pools(of_parent=parents)
 
 
 @dataclass(slots=True, eq=False)
@@ -257,13 +260,15 @@ class _Pools:
     out: set[Connection] = field(default_factory=set)
     """Those, and all that threads have at this moment."""
 
-    is_torn: bool = False
-    """Whether a thread had one when the process was forked."""
+    is_unused: bool = False
+    """Whether it is known, while the process is forked, that nothing of SQLite's is open."""
 
     def close(self, connection: Connection) -> None:
         """Close one, wherever it was."""
-        connection.close()
-        self.out.discard(connection)
+        try:
+            connection.close()
+        finally:
+            self.out.discard(connection)
 
     def let_go(self) -> int:
         """Close all that no thread has; return how many threads have."""

@@ -22,7 +22,7 @@ class FileLock:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._here = threading.Lock()
+        self._here, self._opening = threading.Lock(), threading.RLock()
         self._held: int | None = None
         forks.tell(self)
 
@@ -35,42 +35,44 @@ class FileLock:
         if not self._here.acquire(timeout=LOCK_TIMEOUT_S):
             raise StoreUnavailableError(f"another thread held the journal for {LOCK_TIMEOUT_S} s")
         try:
-            self._held = _locked(self._path)
+            with self._opening:
+                self._held = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            _lock(self._held)
         except BaseException:  # also what a signal's handler raises: the lock must not outlive the wish for it
-            self._here.release()
+            self._leave()
             raise
         return self._held
 
     def give(self, descriptor: int) -> None:
         """Let the next one write."""
-        self._held = None
-        # Closing would do, were it not for a child that was just forked and still has a copy.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
-        self._here.release()
+        try:
+            # Closing would do, were it not for a child that was just forked and still has a copy.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        held, self._held = self._held, None
+        try:
+            if held is not None:
+                os.close(held)
+        finally:
+            self._here.release()
 
     def before_fork(self) -> None:
-        """Leave it to who has it."""
+        """Open nothing until the fork is over: a child must know what it has a copy of."""
+        self._opening.acquire()
 
     def after_fork(self) -> None:
-        """Do nothing: it is as it was."""
+        """Go on."""
+        forks.release(self._opening)
 
     def in_child(self) -> None:
-        """Be free: the thread that may have it is not here. Its descriptor would hold it on when the parent dies."""
+        """Be free: whoever has it, or waits for it, is not here; its descriptor would hold it on beyond its death."""
         held, self._held = self._held, None
         if held is not None:
             os.close(held)
-        self._here = threading.Lock()
-
-
-def _locked(path: str) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _lock(descriptor)
-    except BaseException:  # the same
-        os.close(descriptor)
-        raise
-    return descriptor
+        self._here, self._opening = threading.Lock(), threading.RLock()
 
 
 def _lock(descriptor: int) -> None:

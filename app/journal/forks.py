@@ -7,6 +7,7 @@ may be lost. https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database
 
 import os
 import threading
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
@@ -30,7 +31,7 @@ class Forked(Protocol):
 
 _told: Final[WeakSet[Forked]] = WeakSet()
 _torn: Final[set[Path]] = set()
-_lock: Final = threading.Lock()
+_lock: Final = threading.RLock()
 
 
 def tell(one: Forked) -> None:
@@ -65,15 +66,25 @@ def _before() -> None:
 
 
 def _after() -> None:
-    for one in list(_told):
-        one.after_fork()
-    _lock.release()
+    try:
+        for one in list(_told):
+            one.after_fork()
+    finally:
+        release(_lock)
 
 
 def _in_child() -> None:
-    for one in list(_told):
-        one.in_child()
-    _lock.release()
+    try:
+        for one in list(_told):
+            one.in_child()
+    finally:
+        release(_lock)
+
+
+def release(lock: threading.RLock) -> None:
+    """Give back what was taken before the fork, if it was: Python forks although a signal's handler broke that off."""
+    with suppress(RuntimeError):
+        lock.release()
 
 
 @cache

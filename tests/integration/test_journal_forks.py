@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -82,8 +83,9 @@ def at_once(journal: Journal, threads: int) -> None:
     meet = threading.Barrier(threads)
 
     def read(_: int) -> None:
-        with journal.read():
+        with journal.read() as connection:
             meet.wait(SOON_S)
+            connection.execute(text("SELECT 1"))
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(read, range(threads)))
@@ -190,6 +192,58 @@ def test_writer_that_was_forked_away_from_keeps_nobody_out(tmp_path: Path) -> No
     assert child.end() == ""
 
 
+def test_writer_that_was_forked_away_from_while_it_waited_keeps_nobody_out_when_it_dies(tmp_path: Path) -> None:
+    mine, other = FileLock(str(tmp_path / "lock")), FileLock(str(tmp_path / "lock"))
+    held = other.take()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(mine.take)
+        deadline_s = time.monotonic() + SOON_S
+        while not mine._here.locked() or mine._held is None:
+            assert time.monotonic() < deadline_s, "who waits for the lock must have its descriptor told"
+            time.sleep(0.001)
+        child = Child(lambda: None)
+        other.give(held)
+        os.close(waiting.result(SOON_S))  # all that a death does
+    other.give(other.take())
+    assert child.end() == ""
+
+
+def test_child_of_a_fork_that_was_broken_off_half_way_is_refused_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python forks although what it is to do before has raised, as a handler of SIGINT does."""
+    journal = said_in(tmp_path / "journal.db")
+    ignored: list[object] = []
+    with monkeypatch.context() as broken:
+        broken.setattr(sys, "unraisablehook", lambda what: ignored.append(what.exc_value))
+        broken.setattr(type(journal._ours), "let_go", raising)
+        child = Child(lambda: say(journal, "child"))
+    assert [type(one) for one in ignored] == [KeyboardInterrupt]
+    assert "forked" in child.end()
+    assert Child(lambda: say(journal, "second")).end() == ""
+    assert names(journal) == ["second"]
+    journal.close()
+
+
+def raising(_: object) -> int:
+    raise KeyboardInterrupt
+
+
+def test_server_that_was_restarted_fails_one_that_asks_and_not_each_of_those_that_are_kept(postgres_url: str) -> None:
+    journal = Journal(postgres_url)
+    at_once(journal, 8)
+    other = Journal(postgres_url)
+    with other.write() as connection:
+        mine = "pid <> pg_backend_pid() AND datname = current_database()"
+        ended = connection.execute(text(f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {mine}"))
+        assert ended.scalar_one() == 8
+    other.close()
+    with pytest.raises(StoreUnavailableError):
+        names_of_tables(journal)
+    at_once(journal, 8)
+    journal.close()
+
+
 def test_threads_that_need_a_connection_wait_for_the_end_of_a_fork(tmp_path: Path) -> None:
     """One that opened the file between the look at who uses it and the fork would be inherited unnoticed."""
     journal = Journal(sqlite_url(tmp_path / "journal.db"))
@@ -205,4 +259,5 @@ def test_threads_that_need_a_connection_wait_for_the_end_of_a_fork(tmp_path: Pat
 
 def names_of_tables(journal: Journal) -> list[str]:
     with journal.read() as connection:
-        return list(connection.execute(text("SELECT name FROM sqlite_master")).scalars())
+        tables = "sqlite_master" if journal.is_sqlite else "(SELECT tablename AS name FROM pg_tables) AS tables"
+        return list(connection.execute(text(f"SELECT name FROM {tables}")).scalars())
