@@ -29,7 +29,6 @@ from app.journal.standing import Standing
 
 SETTLE_PAUSES_S: Final = (0.1, 0.4, 1.0, 1.5)
 
-
 STALE_SHARE: Final = 0.1
 """Who has waited for SQLite's one writer longer than this part of the time in which a request must leave pins anew."""
 

@@ -6,11 +6,8 @@ A write transaction is on disk when `write()` returns: WAL with synchronous=FULL
 
 import contextlib
 import importlib
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, TypeVar
@@ -23,14 +20,10 @@ from sqlalchemy.pool import NullPool
 from app.job_safety.errors import InvariantViolatedError, StoreUnavailableError
 from app.journal import forks
 from app.journal.file_lock import LOCK_TIMEOUT_S, FileLock
+from app.journal.pools import MOST_KEPT, Pools
 from app.journal.prepared import Bound, Prepared, counts_if_first, translated
-from app.journal.together import Together
 
 T = TypeVar("T")
-
-KEPT: Final = 16
-"""Connections that a process keeps ready: one for each of its threads, which never wait for one. To check one out of a
-pool of SQLAlchemy's costs more than SQLite takes to read."""
 
 WAL_SAFE_VERSION: Final = (3, 51, 3)
 
@@ -58,7 +51,7 @@ class Journal:
     def __init__(self, url: str) -> None:
         self.url: URL = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._ours = _Pools()
+        self._ours = Pools()
         forks.tell(self)
         self._lock = FileLock(f"{self.url.database}.lock") if self.is_sqlite else None
 
@@ -76,14 +69,14 @@ class Journal:
         """
         return self._opened(self._ours).engines
 
-    def _opened(self, ours: "_Pools") -> "_Pools":
+    def _opened(self, ours: Pools) -> Pools:
         if not ours.engines:
             with ours.opening:  # several threads that ask for the first time get the same ones
                 if not ours.engines:
                     ours.engines = (_sqlite_engine(self.url),) if self.is_sqlite else _postgres_engines(self.url)
         return ours
 
-    def _connect(self, ours: "_Pools", at: int) -> Connection:
+    def _connect(self, ours: Pools, at: int) -> Connection:
         engine = self._opened(ours).engines[at]
         with ours.opening if self.is_sqlite else contextlib.nullcontext():
             connection = engine.connect()
@@ -162,7 +155,8 @@ class Journal:
     @contextlib.contextmanager
     def _lent(self, begin: Prepared | None, lock: "FileLock | None" = None) -> Iterator[Connection]:
         """Lend a connection in a transaction, or without one. If anything fails under it, it is not lent again."""
-        held, ours = None if lock is None else lock.take(), self._ours
+        ours = self._ours
+        held = None if lock is None else lock.take()
         try:
             # SQLite's driver begins no transaction by itself; psycopg does with whatever it is given, unless told.
             kept = ours.kept if begin is not None or self.is_sqlite else ours.looking
@@ -191,7 +185,7 @@ class Journal:
         finally:
             if lock is not None and held is not None:
                 lock.give(held)
-        if len(kept) < KEPT:
+        if len(kept) < MOST_KEPT:
             kept.append(connection)
         else:
             ours.close(connection)
@@ -236,47 +230,7 @@ class Journal:
         parents = self._ours
         if self.is_sqlite and parents.engines and not parents.is_unused:
             forks.is_torn(Path(self.url.database or ""))
-        self._ours = _Pools(of_parent=parents)
-
-
-@dataclass(slots=True, eq=False)
-class _Pools:
-    """What one process has of the database."""
-
-    of_parent: "_Pools | None" = None
-    """What the parent has, kept as it is: to drop its connections would say good-bye on its sockets."""
-
-    opening: threading.RLock = field(default_factory=threading.RLock)
-    engines: tuple[Engine, ...] = ()
-    kept: deque[Connection] = field(default_factory=deque)
-    """Those that are ready for a transaction."""
-
-    looking: deque[Connection] = field(default_factory=deque)
-    """Those that are ready for single statements, on PostgreSQL."""
-
-    together: Together = field(default_factory=Together)
-    """The changes that wait for SQLite's one writer."""
-
-    out: set[Connection] = field(default_factory=set)
-    """Those, and all that threads have at this moment."""
-
-    is_unused: bool = False
-    """Whether it is known, while the process is forked, that nothing of SQLite's is open."""
-
-    def close(self, connection: Connection) -> None:
-        """Close one, wherever it was."""
-        try:
-            connection.close()
-        finally:
-            self.out.discard(connection)
-
-    def let_go(self) -> int:
-        """Close all that no thread has; return how many threads have."""
-        for kept in (self.kept, self.looking):
-            with contextlib.suppress(IndexError):  # another thread may take the last one
-                while True:
-                    self.close(kept.pop())
-        return len(self.out)
+        self._ours = Pools(of_parent=parents)
 
 
 def _check_that_none_began(connection: Connection) -> None:

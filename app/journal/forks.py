@@ -7,8 +7,10 @@ may be lost. https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Final, Protocol
 from weakref import WeakSet
@@ -65,18 +67,10 @@ def _before() -> None:
         one.before_fork()
 
 
-def _after() -> None:
+def _over(tell_one: Callable[[Forked], None]) -> None:
     try:
         for one in list(_told):
-            one.after_fork()
-    finally:
-        release(_lock)
-
-
-def _in_child() -> None:
-    try:
-        for one in list(_told):
-            one.in_child()
+            tell_one(one)
     finally:
         release(_lock)
 
@@ -90,4 +84,8 @@ def release(lock: threading.RLock) -> None:
 @cache
 def _listen() -> None:
     """Be told of forks from now on: nothing is asked for at import."""
-    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_in_child)
+    os.register_at_fork(
+        before=_before,
+        after_in_parent=partial(_over, methodcaller("after_fork")),
+        after_in_child=partial(_over, methodcaller("in_child")),
+    )
